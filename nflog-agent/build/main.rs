@@ -1,0 +1,2 @@
+//! Builds the eBPF object.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Batches of encoded records to a collector or a console.

@@ -1,0 +1,25 @@
+//! NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
+//!
+//! # Layout
+//!
+//! One-way data flow; each stage is a module:
+//! [`nflog`] (netlink bytes to entries) → `packet` (entry payload to addresses and ports) → `owner` (who owns the socket) →
+//! `workload` (which container or unit that is) → `record` (the value that leaves) → `export` (batches to a collector or
+//! a console). `telemetry` keeps the account of every record, `agent` wires the stages.
+//!
+//! With `default-features = false` only [`nflog`] is built.
+
+pub mod nflog;
+
+#[cfg(feature = "agent")]
+pub mod export;
+#[cfg(feature = "agent")]
+pub mod owner;
+#[cfg(feature = "agent")]
+pub mod packet;
+#[cfg(feature = "agent")]
+pub mod record;
+#[cfg(feature = "agent")]
+pub mod telemetry;
+#[cfg(feature = "agent")]
+pub mod workload;

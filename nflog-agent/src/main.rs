@@ -1,0 +1,2 @@
+//! The nflog-agent program.
+fn main() {}

@@ -1,0 +1,187 @@
+//! The answer to "whose packet is this", with how it was found or why it was not.
+
+use std::fmt;
+
+/// Owner of a packet, or the reason why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribution {
+    /// A process owns the packet.
+    Owned {
+        /// The process.
+        owner: Owner,
+        /// How it was found.
+        method: Method,
+    },
+    /// No process can be named.
+    Unowned(Reason),
+}
+
+impl Attribution {
+    /// The owner, if there is one.
+    #[must_use]
+    pub const fn owner(&self) -> Option<&Owner> {
+        match self {
+            Self::Owned { owner, .. } => Some(owner),
+            Self::Unowned(_) => None,
+        }
+    }
+
+    /// Value of `nflog.owner.method`.
+    #[must_use]
+    pub const fn method_name(&self) -> &'static str {
+        match self {
+            Self::Owned { method, .. } => method.name(),
+            Self::Unowned(_) => "none",
+        }
+    }
+
+    /// Value of `nflog.owner.reason`; `None` when there is an owner.
+    #[must_use]
+    pub const fn reason_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Owned { .. } => None,
+            Self::Unowned(reason) => Some(reason.name()),
+        }
+    }
+}
+
+/// A process, as it was when it took the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Process id (thread group id) in the initial pid namespace.
+    pub pid: u32,
+    /// Start time, ns since boot; `None` if unknown. Together with `pid` it names one process for the life of the boot.
+    pub start_boottime: Option<u64>,
+    /// Effective user id.
+    pub uid: u32,
+    /// `comm` of the main thread.
+    pub comm: Comm,
+    /// cgroup v2 id (inode of the cgroup directory); `None` if unknown.
+    pub cgroup_id: Option<u64>,
+}
+
+/// A `comm`: up to 15 bytes, not necessarily UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Comm([u8; 16]);
+
+impl Comm {
+    /// From a NUL-padded kernel buffer; the last byte is ignored, as the kernel keeps it NUL.
+    #[must_use]
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes before the first NUL.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(15);
+        &self.0[..end]
+    }
+
+    /// The longest prefix that is UTF-8.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match std::str::from_utf8(self.as_bytes()) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&self.as_bytes()[..error.valid_up_to()]).unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+/// How an owner was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// The packet's own socket, stamped when its process connected, bound or first sent.
+    Socket,
+    /// The packet's own socket, accepted by this process.
+    Accepted,
+    /// A connection that is not accepted yet: its listener's owner.
+    Inherited,
+    /// No connection yet: the process that listens on, or is bound to, the destination port.
+    Listener,
+    /// Asked of the kernel after the fact (`inet_diag` and `/proc`).
+    SockDiag,
+}
+
+impl Method {
+    /// All methods.
+    pub const ALL: [Self; 5] = [
+        Self::Socket,
+        Self::Accepted,
+        Self::Inherited,
+        Self::Listener,
+        Self::SockDiag,
+    ];
+
+    /// Value of `nflog.owner.method`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Accepted => "accepted",
+            Self::Inherited => "inherited",
+            Self::Listener => "listener",
+            Self::SockDiag => "sockdiag",
+        }
+    }
+}
+
+/// Why no process is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Routed through this namespace; belongs to no local socket.
+    Forwarded,
+    /// No local socket matches.
+    NoSocket,
+    /// The connection is in TIME_WAIT.
+    TimeWait,
+    /// The socket belongs to the kernel.
+    KernelSocket,
+    /// The socket was opened before the agent started.
+    OlderThanAgent,
+    /// Several processes match, or the owner changed while the packet was in flight.
+    Ambiguous,
+    /// The headers needed for the lookup were not captured or not understood.
+    Unparsable,
+    /// The answer of the kernel side was gone, or never there, when the entry was read.
+    Missed,
+    /// A socket matches, but no process holds it any more.
+    ProcessGone,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 9] = [
+        Self::Forwarded,
+        Self::NoSocket,
+        Self::TimeWait,
+        Self::KernelSocket,
+        Self::OlderThanAgent,
+        Self::Ambiguous,
+        Self::Unparsable,
+        Self::Missed,
+        Self::ProcessGone,
+    ];
+
+    /// Value of `nflog.owner.reason`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::NoSocket => "no-socket",
+            Self::TimeWait => "time-wait",
+            Self::KernelSocket => "kernel-socket",
+            Self::OlderThanAgent => "older-than-agent",
+            Self::Ambiguous => "ambiguous",
+            Self::Unparsable => "unparsable",
+            Self::Missed => "missed",
+            Self::ProcessGone => "process-gone",
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Who owns the socket of a logged packet.
+//!
+//! Invariants: a wrong owner is never answered; when there is no owner the reason is; a lookup never blocks on I/O that
+//! can wait.
+
+mod attribution;
+
+pub use attribution::{Attribution, Comm, Method, Owner, Reason};

@@ -1,0 +1,96 @@
+//! The value that leaves: one logged packet with everything known about it.
+
+use crate::owner::Attribution;
+use crate::packet::Packet;
+use crate::workload::Process;
+
+/// One NFLOG entry, dissected and attributed. Borrowed throughout: encoding it is the first and only copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// When the packet was logged, ns since the Unix epoch: the kernel's stamp, else the time of receipt.
+    pub time_unix_nano: u64,
+    /// Where `time_unix_nano` comes from.
+    pub time_source: TimeSource,
+    /// When the agent received the entry, ns since the Unix epoch.
+    pub observed_unix_nano: u64,
+    /// Inode of the network namespace that the entry was logged in.
+    pub netns: u32,
+    /// NFLOG group.
+    pub group: u16,
+    /// `inet`, `inet6`, `arp`, `netdev`, `bridge`, or `unknown`.
+    pub family: &'static str,
+    /// `prerouting`, `input`, `forward`, `output`, `postrouting`, `ingress`, `egress`, or `unknown`.
+    pub hook: &'static str,
+    /// Seen from this host; `None` for forwarded packets.
+    pub direction: Option<Direction>,
+    /// The rule's prefix, without its NUL, invalid UTF-8 replaced. Empty if the rule has none.
+    pub prefix: &'a str,
+    /// Sequence number in the group.
+    pub seq: Option<u32>,
+    /// Sequence number in the namespace.
+    pub seq_global: Option<u32>,
+    /// Packet mark, if not 0.
+    pub mark: Option<u32>,
+    /// Device the packet came in on.
+    pub indev: Option<Device<'a>>,
+    /// Device the packet goes out on.
+    pub outdev: Option<Device<'a>>,
+    /// Bridge port it came in on.
+    pub physindev: Option<Device<'a>>,
+    /// Bridge port it goes out on.
+    pub physoutdev: Option<Device<'a>>,
+    /// uid that created the socket file (`NFULA_UID`), not necessarily of the running process.
+    pub socket_uid: Option<u32>,
+    /// gid that created the socket file (`NFULA_GID`).
+    pub socket_gid: Option<u32>,
+    /// Source hardware address.
+    pub hwaddr: Option<&'a [u8]>,
+    /// The packet's own headers.
+    pub packet: &'a Packet,
+    /// Who owns it, or why nobody is named.
+    pub attribution: &'a Attribution,
+    /// The owner's place; `None` without an owner or when it could not be resolved.
+    pub process: Option<&'a Process>,
+}
+
+/// Where a record's time comes from (`nflog.time.source`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// `NFULA_TIMESTAMP`.
+    Kernel,
+    /// Time of receipt; later than the log call by up to the flush timeout and the time in the socket queue.
+    Agent,
+}
+
+/// `network.io.direction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Into this host.
+    Receive,
+    /// Out of this host.
+    Transmit,
+}
+
+/// A network device: the name is absent when it could not be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device<'a> {
+    /// ifindex in the namespace of the entry.
+    pub index: u32,
+    /// Interface name.
+    pub name: Option<&'a str>,
+}
+
+/// Packets known to be lost, as a record of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// When the loss was noticed, ns since the Unix epoch.
+    pub observed_unix_nano: u64,
+    /// Namespace of the reader that noticed.
+    pub netns: u32,
+    /// NFLOG group.
+    pub group: u16,
+    /// Packets lost since the last loss record.
+    pub packets: u64,
+    /// What lost them: a loss reason's name.
+    pub reason: &'static str,
+}

@@ -1,0 +1,1 @@
+//! The account of every record, and the agent's own metrics.

@@ -1,0 +1,27 @@
+//! Which container, pod or systemd unit a process runs in.
+
+use std::sync::Arc;
+
+/// What the records of one container (or unit, or the host itself) share: the OTLP Resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Workload {
+    /// Full container id (64 hex digits for the usual runtimes).
+    pub container_id: Option<String>,
+    /// `containerd`, `cri-o`, `docker` or `podman`, as far as the cgroup path tells.
+    pub runtime: Option<&'static str>,
+    /// Kubernetes pod UID, with dashes.
+    pub pod_uid: Option<String>,
+    /// systemd unit.
+    pub unit: Option<String>,
+}
+
+/// A process's place: shared by all its records, resolved once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// The Resource its records go under.
+    pub workload: Arc<Workload>,
+    /// cgroup path below the cgroup root, with a leading `/`.
+    pub cgroup_path: Option<String>,
+    /// Target of `/proc/PID/exe`.
+    pub executable: Option<String>,
+}

@@ -1,0 +1,17 @@
+//! Types that the eBPF programs write to maps and the agent reads from them.
+//!
+//! Both sides are built by different compilers for different targets, so each type is `repr(C)`, has no implicit
+//! padding, and has its size and alignment asserted at compile time.
+#![no_std]
+
+mod key;
+mod offsets;
+mod owner;
+#[cfg(feature = "user")]
+mod pod;
+mod stats;
+
+pub use key::{PacketKey, PortKey, SocketTuple};
+pub use offsets::{Field, Offsets};
+pub use owner::{COMM_LEN, LoggedOwner, PortOwner, SocketOwner, method, reason};
+pub use stats::Stat;

@@ -1,0 +1,46 @@
+//! Offsets of kernel struct fields, found in the running kernel's BTF and handed to the programs as a read-only
+//! global, because rustc emits no CO-RE relocations.
+
+/// A bit field, or a whole field when `mask` is all ones.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Field {
+    /// Byte offset of the byte that holds the (first) bit.
+    pub offset: u16,
+    /// Mask of the field within that byte.
+    pub mask: u8,
+    /// Always 0.
+    pub pad: u8,
+}
+
+/// Byte offset of each field the programs read, named `struct_field`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named after its kernel struct and field")]
+pub struct Offsets {
+    pub sk_buff_sk: u16,
+    pub sk_buff_head: u16,
+    pub sk_buff_network_header: u16,
+    pub sk_buff_protocol: u16,
+    pub sock_family: u16,
+    pub sock_state: u16,
+    pub sock_num: u16,
+    pub sock_dport: u16,
+    pub sock_daddr: u16,
+    pub sock_rcv_saddr: u16,
+    pub sock_v6_daddr: u16,
+    pub sock_v6_rcv_saddr: u16,
+    pub sock_net: u16,
+    pub sock_flags: u16,
+    pub sock_protocol: u16,
+    pub sock_socket: u16,
+    pub socket_file: u16,
+    pub net_ns_inum: u16,
+    pub request_sock_listener: u16,
+    pub task_group_leader: u16,
+    pub task_start_boottime: u16,
+    pub task_comm: u16,
+    pub sock_ipv6only: Field,
+    pub nf_loginfo_type: u16,
+    pub nf_loginfo_ulog_group: u16,
+}

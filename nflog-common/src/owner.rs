@@ -1,0 +1,106 @@
+//! Map values: who owns a socket, and whom a logged packet belongs to.
+
+use core::mem::{align_of, size_of};
+
+/// `TASK_COMM_LEN`.
+pub const COMM_LEN: usize = 16;
+
+/// The process that a socket belongs to, and what is needed to take the socket out of the other maps when it dies.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOwner {
+    /// Start of the thread group leader, ns since boot (`task_struct.start_boottime`). 0 if unreadable.
+    pub start_boottime: u64,
+    /// cgroup v2 id of the process when it took the socket (`bpf_get_current_cgroup_id`). 0 if unknown.
+    pub cgroup_id: u64,
+    /// Process id in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Effective uid of the process when it took the socket.
+    pub uid: u32,
+    /// Effective gid.
+    pub gid: u32,
+    /// `comm` of the thread group leader, NUL padded.
+    pub comm: [u8; COMM_LEN],
+    /// How the owner was found: one of [`method`].
+    pub method: u8,
+    /// Always 0.
+    pub pad: [u8; 3],
+    /// Network namespace inode of the socket.
+    pub netns: u32,
+}
+
+/// Answer for one [`PacketKey`](crate::PacketKey).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedOwner {
+    /// Valid when `method` is not [`method::NONE`].
+    pub owner: SocketOwner,
+    /// `CLOCK_MONOTONIC` ns at which this answer last replaced a different one for the same key; 0 if it never did.
+    pub changed_at: u64,
+    /// One of [`method`].
+    pub method: u8,
+    /// One of [`reason`] when `method` is [`method::NONE`], else 0.
+    pub reason: u8,
+    /// Always 0.
+    pub pad: [u8; 6],
+}
+
+/// Sockets bound to one [`PortKey`](crate::PortKey).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PortOwner {
+    /// Kernel address of the first socket; 0 when it is gone and others remain.
+    pub sock: u64,
+    /// Sockets bound to this port.
+    pub sockets: u32,
+    /// tgid of the first socket's owner.
+    pub tgid: u32,
+    /// Not 0: sockets of different processes share the port (`SO_REUSEPORT`).
+    pub shared: u8,
+    /// Not 0: `IPV6_V6ONLY` was set.
+    pub v6only: u8,
+    /// Always 0.
+    pub pad: [u8; 6],
+}
+
+/// How an owner was found (`nflog.owner.method`).
+pub mod method {
+    /// No owner; see the reason.
+    pub const NONE: u8 = 0;
+    /// The packet's socket, stamped when its process connected, bound or first sent.
+    pub const SOCKET: u8 = 1;
+    /// The packet's socket was accepted by this process.
+    pub const ACCEPTED: u8 = 2;
+    /// Connection not accepted yet: the listener's owner.
+    pub const INHERITED: u8 = 3;
+    /// No connection yet: the process that listens on, or is bound to, the destination port.
+    pub const LISTENER: u8 = 4;
+}
+
+/// Why there is no owner (`nflog.owner.reason`).
+pub mod reason {
+    /// Not applicable.
+    pub const UNSET: u8 = 0;
+    /// The packet is routed through this namespace and belongs to no local socket.
+    pub const FORWARDED: u8 = 1;
+    /// No local socket matches the packet.
+    pub const NO_SOCKET: u8 = 2;
+    /// The connection is in TIME_WAIT: its process has closed it.
+    pub const TIME_WAIT: u8 = 3;
+    /// The socket belongs to the kernel.
+    pub const KERNEL_SOCKET: u8 = 4;
+    /// The socket was opened before the agent started.
+    pub const OLDER_THAN_AGENT: u8 = 5;
+    /// Several processes match.
+    pub const AMBIGUOUS: u8 = 6;
+    /// The packet's headers could not be read where it was logged.
+    pub const UNPARSABLE: u8 = 7;
+}
+
+const _: () = {
+    assert!(size_of::<SocketOwner>() == 56 && align_of::<SocketOwner>() == 8);
+    assert!(size_of::<LoggedOwner>() == 72 && align_of::<LoggedOwner>() == 8);
+    assert!(size_of::<PortOwner>() == 24 && align_of::<PortOwner>() == 8);
+};

@@ -1,0 +1,64 @@
+//! Indices into the per-CPU counter array that the programs keep.
+
+/// What a probe counted. The value is the index into the `STATS` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stat {
+    /// `nf_log_packet` calls for an NFLOG rule of one of our groups.
+    Logged = 0,
+    /// Logged packets that got an owner.
+    Attributed,
+    /// Logged packets whose headers could not be read in the kernel.
+    Unparsable,
+    /// The packet map refused an answer.
+    PacketMapError,
+    /// The socket map was full or refused an owner.
+    SocketMapError,
+    /// The connection tuple map was full or refused a socket.
+    TupleMapError,
+    /// The port map was full or refused a socket.
+    PortMapError,
+    /// The map that carries an argument from a probe to its return probe was full or refused it.
+    ScratchMapError,
+    /// A kernel struct could not be read.
+    ReadError,
+    /// Sockets stamped with an owner.
+    Stamped,
+    /// Sockets whose end was seen.
+    Died,
+}
+
+impl Stat {
+    /// All, in index order.
+    pub const ALL: [Self; 11] = [
+        Self::Logged,
+        Self::Attributed,
+        Self::Unparsable,
+        Self::PacketMapError,
+        Self::SocketMapError,
+        Self::TupleMapError,
+        Self::PortMapError,
+        Self::ScratchMapError,
+        Self::ReadError,
+        Self::Stamped,
+        Self::Died,
+    ];
+
+    /// Label value in metrics and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Logged => "logged",
+            Self::Attributed => "attributed",
+            Self::Unparsable => "unparsable",
+            Self::PacketMapError => "packet-map-error",
+            Self::SocketMapError => "socket-map-error",
+            Self::TupleMapError => "tuple-map-error",
+            Self::PortMapError => "port-map-error",
+            Self::ScratchMapError => "scratch-map-error",
+            Self::ReadError => "read-error",
+            Self::Stamped => "stamped",
+            Self::Died => "died",
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! eBPF programs of nflog-agent.
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! The only entry point: set up, run, test, boot kernels.
+fn main() {}
