@@ -4,5 +4,7 @@
 //! can wait.
 
 mod attribution;
+mod sockdiag;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
+pub use sockdiag::{OpenError, Place, QueryError, SockDiag};
