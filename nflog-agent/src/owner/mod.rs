@@ -7,4 +7,5 @@ mod attribution;
 mod sockdiag;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
+pub(crate) use sockdiag::process::{CgroupRoot, ProcFs};
 pub use sockdiag::{OpenError, Place, QueryError, SockDiag};
