@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use namespace::{Namespace, pair};
-use nflog_agent::owner::{Attribution, Method, OpenError, Reason, SockDiag};
+use nflog_agent::owner::{Attribution, Method, OpenError, Place, Reason, SockDiag};
 use nflog_agent::packet::{Packet, Transport};
 use worker::Worker;
 
@@ -478,6 +478,10 @@ fn no_socket_is_found_for_an_unused_port() {
         assert_reason(&mut diag, hook, &tcp(from, to, SYN), Reason::NoSocket);
         assert_reason(&mut diag, hook, &udp(from, to), Reason::NoSocket);
     }
+    // A flood to a closed port does not use up what finding owners may cost.
+    for _ in 0..20_000 {
+        assert_reason(&mut diag, INPUT, &udp(from, to), Reason::NoSocket);
+    }
 }
 
 #[test]
@@ -524,6 +528,50 @@ fn addresses_overlap_between_namespaces_without_harm() {
     let received = udp(at("127.0.0.9", 999), at("127.0.0.1", 7008));
     assert_owner(&mut diag(&one), INPUT, &received, in_one.pid);
     assert_owner(&mut diag(&other), INPUT, &received, in_other.pid);
+}
+
+#[test]
+fn sockets_bound_to_a_device_are_found_when_the_device_is_known() {
+    let (left, right) = pair();
+    left.ip("address add fe80::77:1/64 dev veth0 nodad");
+    right.ip("address add fe80::77:2/64 dev veth0 nodad");
+    let (mut client, mut server) = (Worker::start(&left), Worker::start(&right));
+    let (near, far) = (left.ifindex("veth0"), right.ifindex("veth0"));
+    let (_, bound) = server.tcp_listen(&format!("[fe80::77:2%{far}]:0"));
+    let remote = format!("[fe80::77:2%{near}]:{}", bound.port()).parse().unwrap();
+    let (_, local) = client.tcp_connect(&format!("[fe80::77:1%{near}]:0"), remote);
+    let sent = tcp(
+        at("fe80::77:1", local.port()),
+        at("fe80::77:2", bound.port()),
+        ACK,
+    );
+    let (mut at_client, mut at_server) = (diag(&left), diag(&right));
+    let out = Place {
+        hook: OUTPUT,
+        indev: None,
+        outdev: Some(near),
+    };
+    let arrived = Place {
+        hook: INPUT,
+        indev: Some(far),
+        outdev: None,
+    };
+    assert_eq!(
+        at_client.lookup(out, &sent).owner().map(|owner| owner.pid),
+        Some(client.pid)
+    );
+    assert_eq!(
+        at_server.lookup(arrived, &sent).owner().map(|owner| owner.pid),
+        Some(server.pid)
+    );
+    let elsewhere = Place {
+        indev: Some(1),
+        ..arrived
+    };
+    assert_eq!(
+        at_server.lookup(elsewhere, &sent),
+        Attribution::Unowned(Reason::NoSocket)
+    );
 }
 
 #[test]

@@ -46,6 +46,15 @@ impl Namespace {
         all.extend(arguments.split_ascii_whitespace());
         ip(&all);
     }
+
+    pub(crate) fn ifindex(&self, device: &str) -> u32 {
+        let output = ip(&["-n", &self.name, "-oneline", "link", "show", "dev", device]);
+        output
+            .split(':')
+            .next()
+            .and_then(|index| index.parse().ok())
+            .unwrap_or_else(|| panic!("{output}"))
+    }
 }
 
 impl Drop for Namespace {
@@ -70,7 +79,7 @@ pub(crate) fn pair() -> (Namespace, Namespace) {
     (left, right)
 }
 
-fn ip(arguments: &[&str]) {
+fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip")
         .args(arguments)
         .output()
@@ -81,4 +90,5 @@ fn ip(arguments: &[&str]) {
         arguments.join(" "),
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8(output.stdout).expect("output of ip")
 }

@@ -154,10 +154,11 @@ impl SockDiag {
     }
 
     fn find_udp(&mut self, flow: &Flow) -> Result<Attribution, Reason> {
-        let found = self
-            .ask(flow)?
-            .filter(|found| found.local_port == flow.local_port);
-        self.on_port(flow, false, found.as_ref())
+        match self.ask(flow)? {
+            None if flow.role == Role::Receives => Err(Reason::NoSocket),
+            // No socket would receive from that peer, but one that is connected to another can have sent to it.
+            found => self.on_port(flow, false, found.as_ref()),
+        }
     }
 
     /// The owner of all sockets on the local port that can be the packet's.

@@ -1,5 +1,7 @@
 //! What `/proc/PID` says about a process.
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -151,30 +153,29 @@ fn parse_euid(status: &[u8]) -> Option<u32> {
         .ok()
 }
 
-/// Prefers a mount that shows the whole hierarchy.
+/// Prefers the mount that shows most of the hierarchy. A mount that a later one hides does not count.
 fn parse_mountinfo(mountinfo: &[u8]) -> Option<CgroupRoot> {
-    let mut best: Option<CgroupRoot> = None;
+    let mut visible: HashMap<&[u8], Option<&str>> = HashMap::new();
     for line in mountinfo.split(|&byte| byte == b'\n') {
         // 36 35 98:0 ROOT MOUNTPOINT OPTIONS TAGS... - FSTYPE SOURCE OPTIONS
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-        let Some(separator) = fields.iter().position(|field| *field == b"-") else {
+        let Some(separator) = fields
+            .iter()
+            .position(|field| *field == b"-")
+            .filter(|at| *at >= 6)
+        else {
             continue;
         };
-        if fields.get(separator + 1) != Some(&b"cgroup2".as_slice()) || separator < 6 {
-            continue;
-        }
-        let Ok(top) = std::str::from_utf8(fields[3]) else {
-            continue;
-        };
-        let found = CgroupRoot {
-            mount: Path::new(std::ffi::OsStr::from_bytes(fields[4])).to_owned(),
-            top: top.to_owned(),
-        };
-        if best.as_ref().is_none_or(|best| found.top.len() < best.top.len()) {
-            best = Some(found);
-        }
+        let is_unified = fields.get(separator + 1) == Some(&b"cgroup2".as_slice());
+        let top = std::str::from_utf8(fields[3]).ok().filter(|_| is_unified);
+        visible.insert(fields[4], top);
     }
-    best
+    let unified = visible.into_iter().filter_map(|(mount, top)| Some((mount, top?)));
+    let (mount, top) = unified.min_by_key(|(mount, top)| (top.len(), mount.len()))?;
+    Some(CgroupRoot {
+        mount: PathBuf::from(OsStr::from_bytes(mount)),
+        top: top.to_owned(),
+    })
 }
 
 fn malformed(name: &'static str) -> io::Error {
@@ -218,6 +219,19 @@ mod tests {
                 mount: "/sys/fs/cgroup/unified".into(),
                 top: "/".into()
             }
+        );
+    }
+
+    #[test]
+    fn a_mount_that_another_hides_does_not_count() {
+        // A container's own cgroup mount, and the host's on top of it.
+        let mounts = b"30 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n\
+            31 30 0:26 /../../.. /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
+        let root = parse_mountinfo(mounts).unwrap();
+        assert_eq!(root.top, "/../../..");
+        assert_eq!(
+            parse_mountinfo(b"30 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs rw\n"),
+            None
         );
     }
 

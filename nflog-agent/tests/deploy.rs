@@ -1,0 +1,439 @@
+//! Every file below `deploy/` is judged by the program that judges such files elsewhere, and the files agree with each other.
+//!
+//! Needs root (nft), systemd-analyze, and the Python environment of `cargo xtask setup` (`NFLOG_TEST_VENV` names another).
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const GROUP: &str = "7";
+
+fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
+}
+
+fn read(path: &str) -> String {
+    let path = deploy(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A program of the Python environment that xtask makes.
+fn tool(name: &str) -> Command {
+    let default = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools/venv");
+    let venv = env::var_os("NFLOG_TEST_VENV").map_or(default, PathBuf::from);
+    let program = venv.join("bin").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: run `cargo xtask setup`",
+        program.display()
+    );
+    Command::new(program)
+}
+
+fn output(command: &mut Command) -> Output {
+    command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}: run `cargo xtask setup`"))
+}
+
+/// What the program printed, and whether it was content.
+fn verdict(command: &mut Command) -> (bool, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output(command);
+    (
+        status.success(),
+        String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned(),
+    )
+}
+
+fn documents(yaml: &str) -> Vec<Value> {
+    let script = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.argv[1]))))";
+    let (ok, text) = verdict(tool("python").args(["-c", script, yaml]));
+    assert!(ok, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The object of this kind and name among all manifests.
+fn object(kind: &str, name: &str) -> Value {
+    let all = manifests()
+        .into_iter()
+        .flat_map(|file| documents(&read(&format!("kubernetes/{file}"))));
+    let mut found = all.filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    let object = found.next().unwrap_or_else(|| panic!("no {kind} {name}"));
+    assert_eq!(found.next(), None, "two of {kind} {name}");
+    object
+}
+
+fn manifests() -> Vec<String> {
+    let mut files: Vec<String> = fs::read_dir(deploy("kubernetes"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "kustomization.yaml")
+        .collect();
+    files.sort();
+    files
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value
+        .as_array()
+        .unwrap_or_else(|| panic!("no list: {value}"))
+        .iter()
+        .map(|item| item.as_str().unwrap())
+        .collect()
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value
+        .as_object()
+        .map(|object| object.keys().map(String::as_str).collect())
+        .unwrap_or_default()
+}
+
+fn scratch(name: &str, content: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    fs::write(&path, content).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn manifests_pass_the_strict_kubernetes_schema() {
+    let files = manifests();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let path = deploy("kubernetes").join(&file);
+        let (ok, text) = verdict(tool("kubernetes-validate").arg("--strict").arg(path));
+        assert!(ok && text.contains("passed"), "{file}: {text}");
+    }
+}
+
+#[test]
+fn the_kubernetes_schema_rejects_a_misspelt_field() {
+    let manifest = read("kubernetes/daemonset.yaml").replace("hostNetwork:", "hostNetwrok:");
+    let (_directory, path) = scratch("daemonset.yaml", &manifest);
+    let (ok, text) = verdict(tool("kubernetes-validate").arg("--strict").arg(path));
+    assert!(!ok && text.contains("hostNetwrok"), "{text}");
+}
+
+#[test]
+fn the_kustomization_applies_every_manifest() {
+    let kustomization = documents(&read("kubernetes/kustomization.yaml")).remove(0);
+    let mut resources = strings(&kustomization["resources"]);
+    resources.sort_unstable();
+    assert_eq!(resources, manifests());
+    let image = &object("DaemonSet", "nflog-agent")["spec"]["template"]["spec"]["containers"][0]["image"];
+    let images = &kustomization["images"][0];
+    let named = format!(
+        "{}:{}",
+        images["name"].as_str().unwrap(),
+        images["newTag"].as_str().unwrap()
+    );
+    assert_eq!(image, &named);
+}
+
+#[test]
+fn the_agent_has_only_the_capabilities_it_has_reasons_for() {
+    let pod = &object("DaemonSet", "nflog-agent")["spec"]["template"]["spec"];
+    let context = &pod["containers"][0]["securityContext"];
+    assert_eq!(strings(&context["capabilities"]["drop"]), ["ALL"]);
+    assert_eq!(
+        strings(&context["capabilities"]["add"]),
+        ["NET_ADMIN", "BPF", "PERFMON", "SYS_PTRACE"]
+    );
+    for (field, expected) in [
+        ("privileged", false),
+        ("allowPrivilegeEscalation", false),
+        ("readOnlyRootFilesystem", true),
+    ] {
+        assert_eq!(context[field], expected, "{field}");
+    }
+    assert_eq!(
+        (&pod["hostNetwork"], &pod["hostPID"]),
+        (&Value::Bool(true), &Value::Bool(true))
+    );
+}
+
+#[test]
+fn what_the_daemonset_refers_to_is_there() {
+    let pod = object("DaemonSet", "nflog-agent")["spec"]["template"]["spec"].clone();
+    let namespace = object("Namespace", "nflog-agent");
+    let account = object("ServiceAccount", pod["serviceAccountName"].as_str().unwrap());
+    assert_eq!(account["metadata"]["namespace"], namespace["metadata"]["name"]);
+    let config = object(
+        "ConfigMap",
+        pod["containers"][0]["envFrom"][0]["configMapRef"]["name"]
+            .as_str()
+            .unwrap(),
+    );
+    // http://SERVICE.NAMESPACE.svc:PORT
+    let endpoint = config["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"].as_str().unwrap();
+    let (host, port) = endpoint
+        .strip_prefix("http://")
+        .and_then(|rest| rest.rsplit_once(':'))
+        .unwrap();
+    let (service, namespace) = host
+        .strip_suffix(".svc")
+        .and_then(|rest| rest.split_once('.'))
+        .unwrap();
+    let service = object("Service", service);
+    assert_eq!(service["metadata"]["namespace"], namespace);
+    let port: u16 = port.parse().unwrap();
+    let ports = service["spec"]["ports"].as_array().unwrap();
+    let grpc = ports.iter().find(|candidate| candidate["port"] == port).unwrap();
+    assert_eq!(grpc["appProtocol"], config["data"]["OTEL_EXPORTER_OTLP_PROTOCOL"]);
+}
+
+#[test]
+fn only_variables_that_the_agent_reads_are_set() {
+    const KNOWN: [&str; 7] = [
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "RUST_LOG",
+    ];
+    let known = BTreeSet::from(KNOWN);
+    let config = object("ConfigMap", "nflog-agent");
+    assert!(keys(&config["data"]).is_subset(&known), "{}", config["data"]);
+    let file = read("systemd/nflog-agent.env");
+    let variables: BTreeSet<&str> = file
+        .lines()
+        .map(|line| line.trim_start_matches('#'))
+        .filter_map(|line| line.split_once('=').map(|(name, _)| name))
+        .filter(|name| !name.contains(' '))
+        .collect();
+    assert!(
+        variables.len() >= 4 && variables.is_subset(&known),
+        "{variables:?}"
+    );
+}
+
+/// What is wrong with the pipelines of a collector configuration.
+fn pipeline_problems(config: &Value) -> Vec<String> {
+    let mut problems = Vec::new();
+    let service = &config["service"];
+    let pipelines = service["pipelines"].as_object().cloned().unwrap_or_default();
+    if pipelines.is_empty() {
+        problems.push("no pipelines".to_owned());
+    }
+    for (name, pipeline) in &pipelines {
+        for required in ["receivers", "exporters"] {
+            if pipeline[required].as_array().is_none_or(Vec::is_empty) {
+                problems.push(format!("pipeline {name} has no {required}"));
+            }
+        }
+    }
+    for section in ["receivers", "processors", "exporters"] {
+        let used: BTreeSet<&str> = pipelines
+            .values()
+            .filter_map(|pipeline| pipeline.get(section))
+            .flat_map(strings)
+            .collect();
+        problems.extend(compare(section, &keys(&config[section]), &used));
+    }
+    let used = service
+        .get("extensions")
+        .map(strings)
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    problems.extend(compare("extensions", &keys(&config["extensions"]), &used));
+    problems
+}
+
+fn compare(section: &str, defined: &BTreeSet<&str>, used: &BTreeSet<&str>) -> Vec<String> {
+    let undefined = used
+        .difference(defined)
+        .map(|name| format!("{section}: {name} is used and not defined"));
+    let unused = defined
+        .difference(used)
+        .map(|name| format!("{section}: {name} is defined and not used"));
+    undefined.chain(unused).collect()
+}
+
+fn collector_config() -> Value {
+    let map = object("ConfigMap", "nflog-collector");
+    documents(map["data"]["config.yaml"].as_str().unwrap()).remove(0)
+}
+
+#[test]
+fn the_collector_defines_what_its_pipelines_use_and_nothing_else() {
+    let config = collector_config();
+    assert_eq!(pipeline_problems(&config), [] as [String; 0]);
+    for pipeline in ["logs", "metrics"] {
+        assert_eq!(
+            strings(&config["service"]["pipelines"][pipeline]["receivers"]),
+            ["otlp"],
+            "{pipeline}"
+        );
+    }
+    assert!(strings(&config["service"]["pipelines"]["logs"]["processors"]).contains(&"k8sattributes"));
+    let first = &config["processors"]["k8sattributes"]["pod_association"][0]["sources"][0];
+    assert_eq!(
+        (&first["from"], &first["name"]),
+        (&"resource_attribute".into(), &"k8s.pod.uid".into())
+    );
+}
+
+#[test]
+fn undefined_and_unused_pipeline_components_are_noticed() {
+    let mut config = collector_config();
+    config["service"]["pipelines"]["logs"]["exporters"] = serde_json::json!(["otlp"]);
+    config["service"]["pipelines"]["metrics"]["exporters"] = serde_json::json!([]);
+    let problems = pipeline_problems(&config);
+    let expected = [
+        "pipeline metrics has no exporters",
+        "exporters: otlp is used and not defined",
+        "exporters: debug is defined and not used",
+    ];
+    assert_eq!(problems, expected);
+}
+
+#[test]
+fn the_collectors_ports_lead_to_its_receivers() {
+    let config = collector_config();
+    let protocols = &config["receivers"]["otlp"]["protocols"];
+    let deployment = object("Deployment", "nflog-collector");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let service = object("Service", "nflog-collector");
+    for (name, endpoint) in [
+        ("otlp-grpc", &protocols["grpc"]["endpoint"]),
+        ("otlp-http", &protocols["http"]["endpoint"]),
+        ("health", &config["extensions"]["health_check"]["endpoint"]),
+    ] {
+        let port: u16 = endpoint
+            .as_str()
+            .unwrap()
+            .rsplit_once(':')
+            .unwrap()
+            .1
+            .parse()
+            .unwrap();
+        let named = |ports: &Value| {
+            ports
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|item| item["name"] == name)
+                .cloned()
+        };
+        assert_eq!(
+            named(&container["ports"]).unwrap()["containerPort"],
+            port,
+            "{name}"
+        );
+        if name != "health" {
+            assert_eq!(named(&service["spec"]["ports"]).unwrap()["targetPort"], name);
+        }
+    }
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(
+        service["spec"]["selector"]["app.kubernetes.io/name"],
+        labels["app.kubernetes.io/name"]
+    );
+}
+
+#[test]
+fn the_dockerfile_passes_hadolint() {
+    let (ok, text) = verdict(tool("hadolint").arg(deploy("container/Dockerfile")));
+    assert!(ok && text.is_empty(), "{text}");
+    let (_directory, path) = scratch("Dockerfile", "FROM debian\nRUN cd /tmp\n");
+    let (ok, text) = verdict(tool("hadolint").arg(path));
+    assert!(!ok && text.contains("DL3006"), "{text}");
+}
+
+/// The unit with the program of this build in place of the installed one, in a directory of its own.
+fn unit(change: impl Fn(String) -> String) -> (tempfile::TempDir, PathBuf) {
+    let unit = read("systemd/nflog-agent.service");
+    let command = "ExecStart=/usr/bin/nflog-agent ";
+    assert!(unit.contains(command));
+    let unit = unit.replace(
+        command,
+        &format!("ExecStart={} ", env!("CARGO_BIN_EXE_nflog-agent")),
+    );
+    scratch("nflog-agent.service", &change(unit))
+}
+
+#[test]
+fn the_systemd_unit_passes_verification() {
+    let verify = |path: &Path| {
+        verdict(
+            Command::new("systemd-analyze")
+                .args(["verify", "--man=no"])
+                .arg(path),
+        )
+    };
+    let (_directory, path) = unit(|unit| unit);
+    let (ok, text) = verify(&path);
+    assert!(ok && text.is_empty(), "{text}");
+    let (_directory, path) = unit(|unit| unit.replace("ProtectHome=", "ProtectHouse="));
+    assert!(verify(&path).1.contains("ProtectHouse"));
+}
+
+#[test]
+fn the_systemd_unit_is_confined() {
+    let (_directory, path) = unit(|unit| unit);
+    // Exposure from 0 to 10.0, times ten; a unit without any confinement has 96.
+    let mut analyze = Command::new("systemd-analyze");
+    analyze
+        .args(["security", "--offline=true", "--threshold=35", "--no-pager"])
+        .arg(&path);
+    let (ok, text) = verdict(&mut analyze);
+    assert!(ok, "{text}");
+}
+
+#[test]
+fn the_nft_rules_are_accepted_by_the_kernel() {
+    let check = |path: &Path| {
+        verdict(
+            Command::new("unshare")
+                .args(["--net", "nft", "--check", "--file"])
+                .arg(path),
+        )
+    };
+    let (ok, text) = check(&deploy("nftables/example.nft"));
+    assert!(ok, "{text} (root and nftables are needed)");
+    let (_directory, path) = scratch(
+        "bad.nft",
+        &read("nftables/example.nft").replace("snaplen 128", "snaplen many"),
+    );
+    assert!(!check(&path).0);
+}
+
+#[test]
+fn all_files_name_the_same_group() {
+    let group = format!("--group {GROUP}");
+    assert!(read("systemd/nflog-agent.service").contains(&format!("run {group}\n")));
+    let daemonset = object("DaemonSet", "nflog-agent");
+    let args = strings(&daemonset["spec"]["template"]["spec"]["containers"][0]["args"]).join(" ");
+    assert!(args.contains(&group), "{args}");
+    assert!(read("container/Dockerfile").contains(&format!("\"--group\", \"{GROUP}\"")));
+    let rules = read("nftables/example.nft");
+    let logging: Vec<&str> = rules.lines().filter(|line| line.contains(" log ")).collect();
+    assert!(logging.len() >= 4, "{logging:?}");
+    for line in logging.iter().filter(|line| !line.trim_start().starts_with('#')) {
+        assert!(line.contains(&format!("group {GROUP} ")), "{line}");
+    }
+}
+
+#[test]
+fn the_agent_understands_the_arguments_it_is_started_with() {
+    let daemonset = object("DaemonSet", "nflog-agent");
+    let in_pod = strings(&daemonset["spec"]["template"]["spec"]["containers"][0]["args"]);
+    for arguments in [in_pod, vec!["run", "--group", GROUP]] {
+        // Arguments before --help are read first, and an unknown one is an error.
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_nflog-agent"));
+        let (ok, text) = verdict(agent.args(&arguments).arg("--help"));
+        assert!(ok, "{arguments:?}: {text}");
+    }
+}
