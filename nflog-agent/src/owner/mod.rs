@@ -4,5 +4,8 @@
 //! can wait.
 
 mod attribution;
+mod ebpf;
+mod key;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
+pub use ebpf::{BtfError, Lookup, OpenError as ProbesError, Probes};
