@@ -6,6 +6,9 @@
 mod attribution;
 mod ebpf;
 mod key;
+mod sockdiag;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
-pub use ebpf::{BtfError, Lookup, OpenError as ProbesError, Probes};
+pub use ebpf::{BtfError, Lookup, OpenError as ProbesError, Probes, ProbeCounters};
+pub use nflog_common::Stat;
+pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};
