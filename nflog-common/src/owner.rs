@@ -38,7 +38,9 @@ pub struct LoggedOwner {
     /// One of [`reason`] when `method` is [`method::NONE`], else 0.
     pub reason: u8,
     /// Always 0.
-    pub pad: [u8; 6],
+    pub pad: u16,
+    /// Always 0.
+    pub pad2: u32,
 }
 
 /// How an owner was found (`nflog.owner.method`).

@@ -32,10 +32,21 @@ impl Pointer {
     /// The value `offset` bytes on.
     #[inline(always)]
     pub fn read<T: Copy>(self, offset: u16) -> Option<T> {
-        let mut value = MaybeUninit::<T>::uninit();
+        // Not uninit: on the failing path LLVM would take any register for the value, and the verifier objects to pointers.
+        let mut value = MaybeUninit::<T>::zeroed();
         self.copy(offset, value.as_mut_ptr())?;
-        // SAFETY: the helper has written all of it.
+        // SAFETY: the helper has written all of it; callers read plain data.
         Some(unsafe { value.assume_init() })
+    }
+
+    /// The value `offset` bytes on, all zero if it cannot be read. For values that are computed with at once: after an
+    /// `Option`, LLVM computes with an undefined register before it looks at the outcome, which the verifier refuses.
+    #[inline(always)]
+    pub fn read_or_zero<T: Copy>(self, offset: u16) -> T {
+        let mut value = MaybeUninit::<T>::zeroed();
+        let _ = self.copy(offset, value.as_mut_ptr());
+        // SAFETY: zeroed, or written by the helper; callers read integers.
+        unsafe { value.assume_init() }
     }
 
     /// Copies the value `offset` bytes on to `destination`, without a stop on the stack.

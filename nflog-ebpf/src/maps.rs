@@ -13,7 +13,8 @@ use nflog_common::{Field, LoggedOwner, Offsets, PacketKey, SocketOwner, Stat};
 pub struct SocketTuple {
     pub netns: u32,
     pub protocol: u8,
-    pub pad: [u8; 3],
+    pub pad: u8,
+    pub pad2: u16,
     pub local_port: u16,
     pub remote_port: u16,
     pub local: [u8; 16],
@@ -42,7 +43,8 @@ pub struct TrackedSocket {
     pub port: PortKey,
     /// One of [`nflog_common::method`].
     pub method: u8,
-    pub pad: [u8; 3],
+    pub pad: u8,
+    pub pad2: u16,
 }
 
 /// The sockets bound to one [`PortKey`].
@@ -58,7 +60,8 @@ pub struct BoundPort {
     pub shared: u8,
     /// Not 0: `IPV6_V6ONLY` was set.
     pub v6only: u8,
-    pub pad: [u8; 6],
+    pub pad: u16,
+    pub pad2: u32,
 }
 
 /// A socket that died with its connection's close still under way.

@@ -23,7 +23,8 @@ pub const NF_INET_FORWARD: u8 = 2;
 pub fn socket_tuple(key: &PacketKey, tuple: &mut SocketTuple) {
     tuple.netns = key.netns;
     tuple.protocol = key.protocol;
-    tuple.pad = [0; 3];
+    tuple.pad = 0;
+    tuple.pad2 = 0;
     if key.hook > NF_INET_LOCAL_IN {
         tuple.local_port = key.source_port;
         tuple.remote_port = key.destination_port;

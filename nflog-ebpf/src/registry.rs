@@ -48,7 +48,8 @@ pub fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Option<()>
     let entry = unsafe { &mut *entry };
     task::current(&mut entry.owner);
     entry.method = method;
-    entry.pad = [0; 3];
+    entry.pad = 0;
+    entry.pad2 = 0;
     entry.tuple.protocol = 0;
     entry.port.protocol = 0;
     if connected {
@@ -101,7 +102,8 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
         tgid,
         shared: 0,
         v6only: sock.v6only().into(),
-        pad: [0; 6],
+        pad: 0,
+        pad2: 0,
     };
     if PORTS.insert(&entry.port, bound, BPF_ANY.into()).is_err() {
         count(Stat::PortMapError);
@@ -145,7 +147,8 @@ pub fn inherit(child: Sock, listener: Sock) -> Option<()> {
     let entry = unsafe { &mut *entry };
     entry.owner = parent.owner;
     entry.method = method::INHERITED;
-    entry.pad = [0; 3];
+    entry.pad = 0;
+    entry.pad2 = 0;
     entry.port.protocol = 0;
     entry.tuple.protocol = 0;
     child.tuple(IPPROTO_TCP, &mut entry.tuple)?;

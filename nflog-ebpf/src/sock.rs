@@ -100,9 +100,7 @@ impl Sock {
     #[inline(always)]
     pub fn v6only(self) -> bool {
         let field = offset!(sock_ipv6only);
-        self.0
-            .read::<u8>(field.offset)
-            .is_some_and(|byte| byte & field.mask != 0)
+        self.0.read_or_zero::<u8>(field.offset) & field.mask != 0
     }
 
     /// The listener of a request socket (`skc_listener`).
@@ -131,7 +129,8 @@ impl Sock {
     pub fn tuple(self, protocol: u8, tuple: &mut SocketTuple) -> Option<()> {
         let family = self.family()?;
         tuple.netns = self.netns()?;
-        tuple.pad = [0; 3];
+        tuple.pad = 0;
+        tuple.pad2 = 0;
         tuple.local_port = self.local_port()?;
         tuple.remote_port = self.remote_port()?;
         self.local(family, &mut tuple.local)?;

@@ -9,6 +9,6 @@ mod key;
 mod sockdiag;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
-pub use ebpf::{BtfError, Lookup, OpenError as ProbesError, Probes, ProbeCounters};
+pub use ebpf::{BtfError, Lookup, OpenError as ProbesError, Probes};
 pub use nflog_common::Stat;
 pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};

@@ -34,7 +34,7 @@ pub fn syn_recv_sock(ctx: ProbeContext) -> u32 {
 /// At return the child has its addresses. `NULL` if it could not be made.
 #[kretprobe]
 pub fn syn_recv_sock_ret(ctx: RetProbeContext) -> u32 {
-    adopt(ctx.ret());
+    let _ = adopt(ctx.ret());
     0
 }
 
@@ -48,14 +48,13 @@ fn remember_parent(listener: Option<u64>) {
 }
 
 #[inline(always)]
-fn adopt(child: u64) {
-    let Some(slot) = PARENT.get_ptr_mut(0) else { return };
+fn adopt(child: u64) -> Option<()> {
+    let child = Sock::new(child)?;
     // SAFETY: this CPU's slot.
-    let parent = unsafe { *slot };
-    if let (Some(child), Some(listener)) = (Sock::new(child), Sock::new(parent))
-        && child.local_port() == listener.local_port()
-        && child.netns() == listener.netns()
-    {
-        let _ = inherit(child, listener);
+    let listener = Sock::new(unsafe { *PARENT.get_ptr(0)? })?;
+    let (port, netns) = (child.local_port()?, child.netns()?);
+    if port == listener.local_port()? && netns == listener.netns()? {
+        inherit(child, listener)?;
     }
+    Some(())
 }

@@ -160,7 +160,8 @@ fn with_socket(sock: Sock, tuple: &SocketTuple, tcp: bool) -> Option<Found> {
 fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
     let Work { answer, key, .. } = work;
     answer.changed_at = 0;
-    answer.pad = [0; 6];
+    answer.pad = 0;
+    answer.pad2 = 0;
     match found {
         Found::Owner { owner, method } => {
             // SAFETY: points into a live map value.

@@ -55,9 +55,10 @@ impl Probes {
             .load(OBJECT)
             .map_err(|source| OpenError::Load(Box::new(source)))?;
         watch(&mut ebpf, groups)?;
+        let missing = attach_all(&mut ebpf)?;
+        // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
         let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
         let stats = PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?;
-        let missing = attach_all(&mut ebpf)?;
         Ok(Self {
             ebpf,
             packets,
@@ -174,7 +175,10 @@ fn owner(socket: &SocketOwner) -> Owner {
 
 /// Sets the bit of each group in the programs' filter.
 fn watch(ebpf: &mut Ebpf, groups: &[u16]) -> Result<(), OpenError> {
-    let mut filter: Array<_, u64> = Array::try_from(take(ebpf, "GROUPS")?)?;
+    let map = ebpf
+        .map_mut("GROUPS")
+        .ok_or(OpenError::NoMap { name: "GROUPS" })?;
+    let mut filter: Array<_, u64> = Array::try_from(map)?;
     for &group in groups {
         let index = u32::from(group / 64);
         let word = filter.get(&index, 0)? | 1 << (group % 64);
