@@ -37,8 +37,8 @@ impl Ports {
         }
     }
 
-    /// The sockets on the flow's local port; only listeners if `listening`. `found`, the kernel's own answer for the
-    /// packet, is among them. `None` if the kernel did not answer, or dumps have taken too much time already.
+    /// The sockets on the flow's local port; only listeners if `listening`. What is remembered is used only if `found`,
+    /// the kernel's own answer for the packet, is in it. `None` if the kernel did not answer, or dumps have taken too much time already.
     pub(super) fn get(
         &mut self,
         inet: &mut InetDiag,
@@ -54,7 +54,7 @@ impl Ports {
         let now = Instant::now();
         let valid = self.known.get(&key).is_some_and(|(at, sockets)| {
             now.duration_since(*at) < LIFETIME
-                && found.is_none_or(|found| sockets.iter().any(|socket| socket.cookie == found.cookie))
+                && found.is_some_and(|found| sockets.iter().any(|socket| socket.cookie == found.cookie))
         });
         if !valid {
             if !self.budget.allows(now) {
