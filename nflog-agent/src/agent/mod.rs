@@ -23,8 +23,8 @@ use crate::cli::{RunArgs, netns_path};
 use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, environment};
 use crate::nflog::{Config, Loss, Netns, Nflog, Waker};
 use crate::owner::Probes;
-use crate::telemetry::{Ledger, Metrics};
-use crate::workload::Resolver;
+use crate::telemetry::ledger::Ledger;
+use crate::workload::{DEFAULT_CAPACITY, Resolver};
 use devices::Devices;
 use output::Output;
 use owners::Owners;
@@ -54,11 +54,9 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let (queue, exporter) = Exporter::start(output.transport()?, ExporterOptions::default(), runtime.handle());
     let agent = Agent { args, output: &output, ledger: &ledger, queue: &queue, probes: probes.as_ref() };
     let readers = agent.open_readers()?;
-    let metrics = Metrics::install(output.resource(), &ledger, &queue, probes.as_ref().map(Probes::counters));
     tracing::info!("reading group {} in {}; {}", list(&args.groups), agent.places(), output.describe());
     let ended = agent.serve(readers, signals);
     let delivered = exporter.close(args.shutdown_timeout);
-    drop(metrics);
     if let Some(task) = log_task {
         task.abort();
     }
@@ -101,7 +99,7 @@ impl<'a> Agent<'a> {
             name,
             netns,
             owners,
-            resolver: Resolver::new(),
+            resolver: Resolver::new("/proc", DEFAULT_CAPACITY),
             devices,
             batcher: Batcher::new(encoder, self.output.policy(), self.queue.clone()),
             ledger: Arc::clone(self.ledger),

@@ -8,7 +8,7 @@ use super::RunError;
 use crate::cli::{ColorArg, OutputArg, RunArgs};
 use crate::export::{FlushPolicy, OtlpConfig, Signal, Transport, detect_resource};
 use crate::record::{Console, Encoder, Json, Otlp, Resource};
-use crate::telemetry::Ledger;
+use crate::telemetry::ledger::Ledger;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";

@@ -51,7 +51,7 @@ fn level() -> Option<Level> {
 pub(super) fn forward_messages(probes: &mut Probes, runtime: &Runtime) -> Option<JoinHandle<()>> {
     level()?;
     let _entered = runtime.enter();
-    let logger = match probes.logger().map(|logger| AsyncFd::with_interest(logger, Interest::READABLE)) {
+    let logger = match probes.logger().map(|logger| AsyncFd::register_with_interest(logger, Interest::READABLE)) {
         Ok(Ok(logger)) => logger,
         Ok(Err(error)) => {
             tracing::warn!("no messages from the probes: {error}");

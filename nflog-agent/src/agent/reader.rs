@@ -14,7 +14,7 @@ use crate::export::Batcher;
 use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
 use crate::packet::dissect;
 use crate::record::{Device, Direction, Record, TimeSource};
-use crate::telemetry::Ledger;
+use crate::telemetry::ledger::Ledger;
 use crate::workload::Resolver;
 
 /// Longest sleep in `recv`: bounds how late a loss report goes out when nothing arrives.

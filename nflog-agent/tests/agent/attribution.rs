@@ -7,14 +7,14 @@ use crate::has_kprobes;
 use crate::otlp::Collector;
 use crate::program::Agent;
 use crate::seen::Seen;
-use crate::support::{Netns, PATIENCE, veth, wait_for};
+use crate::support::{Netns, veth, wait_for};
 use crate::workload::{Truth, Workload};
 
 /// Log everything of TCP and UDP, both ways. Group 7.
 const RULES: &str = "
     table inet t {
-        chain out { type filter hook output priority 0; meta l4proto { tcp, udp } counter comment \"sent\" log prefix \"out \" group 7 }
-        chain in { type filter hook input priority 0; meta l4proto { tcp, udp } counter comment \"received\" log prefix \"in \" group 7 }
+        chain out { type filter hook output priority 0; meta l4proto { tcp, udp } counter log prefix \"out \" group 7 comment \"sent\" }
+        chain in { type filter hook input priority 0; meta l4proto { tcp, udp } counter log prefix \"in \" group 7 comment \"received\" }
     }";
 
 /// Two namespaces with rules, joined by a veth pair.
@@ -194,8 +194,8 @@ fn without_probes_open_sockets_are_still_named() {
     let arguments = wire.arguments();
     let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     arguments.extend(["--attribution", "sockdiag", "--output", "json"]);
-    let mut agent = Agent::start(&arguments, &[]);
-    assert!(agent.says("degraded attribution"));
+    let agent = Agent::start(&arguments, &[]);
+    assert!(agent.said("degraded attribution"));
     let exchanges = exchanges(&wire);
     let expectations: Vec<_> = exchanges.iter().map(Expectation::of).collect();
     // The sockets stay open until the agent has read all of it.
@@ -203,5 +203,4 @@ fn without_probes_open_sockets_are_still_named() {
     let ended = agent.stop();
     exchanges.into_iter().for_each(Exchange::close);
     assert_owned(&Seen::from_json(&ended.stdout), &expectations, &["sockdiag"]);
-    let _ = PATIENCE;
 }

@@ -54,8 +54,8 @@ impl Agent {
     /// Starts `nflog-agent run` with `arguments`, and waits until it reads.
     #[track_caller]
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let agent = Self::spawn(arguments, environment);
-        wait_for("the agent to read its groups", || agent.says("reading group").then_some(()));
+        let mut agent = Self::spawn(arguments, environment);
+        agent.wait_until_said("reading group");
         agent
     }
 
@@ -80,13 +80,24 @@ impl Agent {
     }
 
     /// Whether a line of standard error contains `text`.
-    pub(crate) fn says(&mut self, text: &str) -> bool {
-        let said = self.stderr.lock().unwrap().iter().any(|line| line.contains(text));
-        if !said && let Some(status) = self.child.try_wait().unwrap() {
-            let lines = self.stderr.lock().unwrap().join("\n");
-            panic!("the agent ended with {status} before it said `{text}`:\n{lines}");
-        }
-        said
+    pub(crate) fn said(&self, text: &str) -> bool {
+        self.stderr.lock().unwrap().iter().any(|line| line.contains(text))
+    }
+
+    /// Waits until a line of standard error contains `text`.
+    #[track_caller]
+    pub(crate) fn wait_until_said(&mut self, text: &str) {
+        wait_for("the agent to speak", || {
+            let ended = self.child.try_wait().unwrap();
+            if self.said(text) {
+                return Some(());
+            }
+            if let Some(status) = ended {
+                let lines = self.stderr.lock().unwrap().join("\n");
+                panic!("the agent ended with {status} before it said `{text}`:\n{lines}");
+            }
+            None
+        });
     }
 
     /// Lines on standard output so far.

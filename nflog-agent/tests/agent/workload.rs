@@ -43,11 +43,13 @@ impl Workload {
     #[track_caller]
     pub(crate) fn start(netns: &Netns, role: &str, address: SocketAddr) -> Self {
         let program = env::current_exe().unwrap();
-        let mut command = netns.command(program.to_str().unwrap());
+        let mut command = Command::new(program);
         let cgroup = cgroup2_root().join(format!("nflog-test-{}-{role}-{}", std::process::id(), address.port()));
         command.args(["--exact", "workload::workload", "--ignored", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, role).env(ADDRESS, address.to_string()).env(CGROUP, &cgroup);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Not by `ip netns exec`, which hides the cgroup file system behind a new /sys.
+        let mut child = netns.run(|| command.spawn()).unwrap();
         let stdin = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let truth = lines.filter_map(|line| Truth::parse(&line)).next();
