@@ -1,1 +1,3 @@
 //! The account of every record, and the agent's own metrics.
+
+pub mod ledger;
