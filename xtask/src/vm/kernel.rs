@@ -120,8 +120,8 @@ fn fetch(apt: &Apt, line: Line) -> Result<()> {
     remove_directory(&staging)?;
     fs::create_dir_all(staging.join("lib/modules"))?;
     unpack(&apt.download(newest)?, &unpacked)?;
-    // From 7.2 on the image package only depends on these two.
-    for part in ["linux-binary-", "linux-modules-"] {
+    // From 7.2 on the image package is empty and depends on these.
+    for part in ["linux-base-", "linux-binary-", "linux-modules-"] {
         let name = newest.replace("linux-image-", part);
         if apt.names(&name)?.contains(&name) {
             unpack(&apt.download(&name)?, &unpacked)?;
