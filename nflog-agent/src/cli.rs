@@ -36,7 +36,12 @@ pub struct RunArgs {
 
     /// Network namespace to read in: a name (/run/netns/NAME), a path, or a pid; several as a,b or repeated. Default: the
     /// agent's own.
-    #[arg(long = "netns", value_name = "NAME|PATH|PID", value_delimiter = ',', env = "NFLOG_AGENT_NETNS")]
+    #[arg(
+        long = "netns",
+        value_name = "NAME|PATH|PID",
+        value_delimiter = ',',
+        env = "NFLOG_AGENT_NETNS"
+    )]
     pub netns: Vec<String>,
 
     /// Where records go.
@@ -165,7 +170,10 @@ mod tests {
     fn usage_errors_are_one_line_with_the_tip() {
         let line = usage_line(&run(&["--grop", "7"]).unwrap_err());
         assert_eq!(line.lines().count(), 1);
-        assert!(line.contains("'--grop'") && line.contains("'--group'") && line.contains("--help"), "{line}");
+        assert!(
+            line.contains("'--grop'") && line.contains("'--group'") && line.contains("--help"),
+            "{line}"
+        );
     }
 
     #[test]

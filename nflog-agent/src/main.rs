@@ -34,7 +34,8 @@ fn main() -> ExitCode {
 
 /// The agent's own messages go to standard error, at the level of RUST_LOG or `info`.
 fn start_messages() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=error"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)

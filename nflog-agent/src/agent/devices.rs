@@ -24,19 +24,30 @@ impl Devices {
     /// For the devices of `netns`. Without a socket (no IPv4 in the kernel) no device has a name.
     pub(super) fn open(netns: &Netns) -> Result<Self, NetnsError> {
         let socket = netns.run(|| socket(AddressFamily::INET, SocketType::DGRAM, None))?;
-        let socket = socket.inspect_err(|error| tracing::warn!("no device names: cannot open a UDP socket: {error}"));
-        Ok(Self { socket: socket.ok(), names: HashMap::new() })
+        let socket =
+            socket.inspect_err(|error| tracing::warn!("no device names: cannot open a UDP socket: {error}"));
+        Ok(Self {
+            socket: socket.ok(),
+            names: HashMap::new(),
+        })
     }
 
     /// Asks for the name of `index`, unless it is known and fresh.
     pub(super) fn refresh(&mut self, index: u32, now: Instant) {
-        if self.names.get(&index).is_some_and(|(asked, _)| now.duration_since(*asked) < FRESH) {
+        if self
+            .names
+            .get(&index)
+            .is_some_and(|(asked, _)| now.duration_since(*asked) < FRESH)
+        {
             return;
         }
         if self.names.len() >= MAX {
             self.names.clear();
         }
-        let name = self.socket.as_ref().and_then(|socket| index_to_name(socket, index).ok());
+        let name = self
+            .socket
+            .as_ref()
+            .and_then(|socket| index_to_name(socket, index).ok());
         self.names.insert(index, (now, name));
     }
 

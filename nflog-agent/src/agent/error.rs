@@ -10,11 +10,11 @@ use crate::owner::{DiagError, ProbesError};
 /// Wrong arguments or environment (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
 /// The kernel lacks something (`EX_UNAVAILABLE`).
-pub const EXIT_UNAVAILABLE: u8 = 69;
+const EXIT_UNAVAILABLE: u8 = 69;
 /// Something else holds what the agent needs; trying later may help (`EX_TEMPFAIL`).
-pub const EXIT_BUSY: u8 = 75;
+const EXIT_BUSY: u8 = 75;
 /// Missing privileges (`EX_NOPERM`).
-pub const EXIT_PERMISSION: u8 = 77;
+const EXIT_PERMISSION: u8 = 77;
 
 /// Why the agent does not start, or stopped.
 #[derive(Debug, Error)]
@@ -66,9 +66,11 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Export(_) | Self::NoEndpoint { .. } | Self::Transport(_) | Self::Netns(_) => {
-                EXIT_USAGE
-            }
+            Self::Config(_)
+            | Self::Export(_)
+            | Self::NoEndpoint { .. }
+            | Self::Transport(_)
+            | Self::Netns(_) => EXIT_USAGE,
             Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => EXIT_PERMISSION,
             Self::Open(OpenError::GroupBusy { .. }) => EXIT_BUSY,
             Self::Open(OpenError::Netns(_)) => EXIT_USAGE,

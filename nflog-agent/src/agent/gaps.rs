@@ -19,7 +19,11 @@ pub(super) struct Gaps {
 
 impl Gaps {
     pub(super) const fn new(netns: u32) -> Self {
-        Self { netns, open: Vec::new(), reported: None }
+        Self {
+            netns,
+            open: Vec::new(),
+            reported: None,
+        }
     }
 
     /// Adds a gap of `packets` in `group`, noticed at `observed_unix_nano`.
@@ -28,12 +32,22 @@ impl Gaps {
             loss.packets += packets;
             return;
         }
-        self.open.push(Loss { observed_unix_nano, netns: self.netns, group, packets, reason: REASON });
+        self.open.push(Loss {
+            observed_unix_nano,
+            netns: self.netns,
+            group,
+            packets,
+            reason: REASON,
+        });
     }
 
     /// Reports if the last report is old enough.
     pub(super) fn report(&mut self, batcher: &mut Batcher, now: Instant) {
-        if self.open.is_empty() || self.reported.is_some_and(|last| now.duration_since(last) < INTERVAL) {
+        if self.open.is_empty()
+            || self
+                .reported
+                .is_some_and(|last| now.duration_since(last) < INTERVAL)
+        {
             return;
         }
         self.reported = Some(now);

@@ -26,9 +26,10 @@ use crate::owner::Probes;
 use crate::telemetry::ledger::Ledger;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
 use devices::Devices;
+use gaps::Gaps;
 use output::Output;
 use owners::Owners;
-use gaps::Gaps;
+use probes::Messages;
 use reader::{Reader, Stage};
 
 /// The agent's own network namespace, in messages.
@@ -45,21 +46,34 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let output = Output::choose(args, environment)?;
     nflog_config(args, Netns::Current)?;
     require_privileges()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let signals = signals::watch()?;
     let mut probes = probes::open(args.attribution, &args.groups)?;
-    let log_task = probes.as_mut().and_then(|probes| probes::forward_messages(probes, &runtime));
+    let messages = probes.as_mut().and_then(Messages::forward);
     let ledger = Ledger::new();
     let _entered = runtime.enter();
-    let (queue, exporter) = Exporter::start(output.transport()?, ExporterOptions::default(), runtime.handle());
-    let agent = Agent { args, output: &output, ledger: &ledger, queue: &queue, probes: probes.as_ref() };
+    let (queue, exporter) =
+        Exporter::start(output.transport()?, ExporterOptions::default(), runtime.handle());
+    let agent = Agent {
+        args,
+        output: &output,
+        ledger: &ledger,
+        queue: &queue,
+        probes: probes.as_ref(),
+    };
     let readers = agent.open_readers()?;
-    tracing::info!("reading group {} in {}; {}", list(&args.groups), agent.places(), output.describe());
+    tracing::info!(
+        "reading group {} in {}; {}",
+        list(&args.groups),
+        agent.places(),
+        output.describe()
+    );
     let ended = agent.serve(readers, signals);
     let delivered = exporter.close(args.shutdown_timeout);
-    if let Some(task) = log_task {
-        task.abort();
-    }
+    drop(messages);
     agent.summary(delivered);
     runtime.shutdown_background();
     ended
@@ -79,14 +93,18 @@ impl<'a> Agent<'a> {
         if self.args.netns.is_empty() {
             return Ok(vec![self.open_reader(None)?]);
         }
-        self.args.netns.iter().map(|netns| self.open_reader(Some(netns))).collect()
+        self.args
+            .netns
+            .iter()
+            .map(|netns| self.open_reader(Some(netns)))
+            .collect()
     }
 
     fn open_reader(&self, name: Option<&str>) -> Result<Reader<'a>, RunError> {
         let path = name.map(netns_path);
         let netns = path.clone().map_or(Netns::Current, Netns::Path);
-        let owners = Owners::open(self.probes.map(Probes::lookup), path.as_deref())?;
         let devices = Devices::open(&netns)?;
+        let owners = Owners::open(self.probes.map(Probes::lookup), path.as_deref())?;
         let config = nflog_config(self.args, netns)?;
         let nflog = Nflog::open(&config)?;
         let name = name.unwrap_or(HERE).to_owned();
@@ -111,7 +129,11 @@ impl<'a> Agent<'a> {
     }
 
     /// Runs the readers to their end.
-    fn serve(&self, readers: Vec<Reader<'a>>, mut signals: signal_hook::iterator::Signals) -> Result<(), RunError> {
+    fn serve(
+        &self,
+        readers: Vec<Reader<'a>>,
+        mut signals: signal_hook::iterator::Signals,
+    ) -> Result<(), RunError> {
         let stop = AtomicBool::new(false);
         let wakers: Vec<Waker> = readers.iter().map(|reader| reader.nflog.waker()).collect();
         let halt = |why: &str| {
@@ -168,7 +190,11 @@ impl<'a> Agent<'a> {
     }
 
     fn places(&self) -> String {
-        if self.args.netns.is_empty() { HERE.to_owned() } else { self.args.netns.join(", ") }
+        if self.args.netns.is_empty() {
+            HERE.to_owned()
+        } else {
+            self.args.netns.join(", ")
+        }
     }
 
     /// The account, on standard error.
@@ -192,7 +218,9 @@ fn start<'scope, 'env>(
         .into_iter()
         .map(|reader| {
             let name = format!("nflog {}", reader.stage.name);
-            Ok(Builder::new().name(name).spawn_scoped(scope, move || reader.run(stop))?)
+            Ok(Builder::new()
+                .name(name)
+                .spawn_scoped(scope, move || reader.run(stop))?)
         })
         .collect()
 }

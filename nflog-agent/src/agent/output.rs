@@ -31,17 +31,24 @@ impl Output {
     /// # Errors
     /// The first OTEL_* variable that cannot be honoured.
     pub(super) fn choose(args: &RunArgs, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
-        let console = || Kind::Console { colour: colour(args.color, &get) };
+        let console = || Kind::Console {
+            colour: colour(args.color, &get),
+        };
         let kind = match args.output {
             OutputArg::Console => console(),
             OutputArg::Json => Kind::Json,
             OutputArg::Auto => OtlpConfig::from_env(Signal::Logs, &get)?.map_or_else(console, Kind::Otlp),
-            OutputArg::Otlp => match OtlpConfig::from_env(Signal::Logs, |name| get(name).or_else(|| default(name, &get)))? {
-                Some(config) => Kind::Otlp(config),
-                None => return Err(RunError::NoEndpoint { variable: ENDPOINT }),
-            },
+            OutputArg::Otlp => {
+                match OtlpConfig::from_env(Signal::Logs, |name| get(name).or_else(|| default(name, &get)))? {
+                    Some(config) => Kind::Otlp(config),
+                    None => return Err(RunError::NoEndpoint { variable: ENDPOINT }),
+                }
+            }
         };
-        Ok(Self { kind, resource: detect_resource(get)? })
+        Ok(Self {
+            kind,
+            resource: detect_resource(get)?,
+        })
     }
 
     /// An encoder for one reader.
@@ -85,7 +92,14 @@ impl Output {
 /// The specification's default endpoint, for who asks for OTLP without naming one.
 fn default(name: &str, get: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
     let grpc = get(PROTOCOL).is_some_and(|protocol| protocol == "grpc");
-    (name == ENDPOINT).then(|| if grpc { "http://localhost:4317" } else { "http://localhost:4318" }.into())
+    (name == ENDPOINT).then(|| {
+        if grpc {
+            "http://localhost:4317"
+        } else {
+            "http://localhost:4318"
+        }
+        .into()
+    })
 }
 
 fn colour(choice: ColorArg, get: impl Fn(&str) -> Option<OsString>) -> bool {

@@ -24,7 +24,13 @@ impl<'a> Owners<'a> {
     }
 
     /// The owner of an entry's packet. `logged_after`: lower bound of the time of its log call, `CLOCK_MONOTONIC` ns.
-    pub(super) fn find(&mut self, netns: u32, entry: &Entry<'_>, packet: &Packet, logged_after: u64) -> Attribution {
+    pub(super) fn find(
+        &mut self,
+        netns: u32,
+        entry: &Entry<'_>,
+        packet: &Packet,
+        logged_after: u64,
+    ) -> Attribution {
         if !matches!(entry.family(), Family::Inet | Family::Inet6) {
             return Attribution::Unowned(Reason::UnsupportedFamily);
         }
@@ -32,10 +38,12 @@ impl<'a> Owners<'a> {
             return Attribution::Unowned(Reason::UnsupportedFamily);
         };
         match self {
-            Self::Probes(lookup) => lookup.owner(netns, hook, packet, logged_after).unwrap_or_else(|error| {
-                tracing::warn!("owner lookup: {error}");
-                Attribution::Unowned(Reason::Missed)
-            }),
+            Self::Probes(lookup) => lookup
+                .owner(netns, hook, packet, logged_after)
+                .unwrap_or_else(|error| {
+                    tracing::warn!("owner lookup: {error}");
+                    Attribution::Unowned(Reason::Missed)
+                }),
             Self::SockDiag(diag) => diag.lookup(hook, packet),
         }
     }

@@ -1,11 +1,13 @@
 //! Opens the kernel probes, or says once, clearly, that the agent runs without.
 
-use aya_log::Level;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use aya_log::{EbpfLogger, Level};
 use log::LevelFilter;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::RunError;
 use crate::cli::AttributionArg;
@@ -17,7 +19,9 @@ use crate::owner::{Probes, Stat};
 /// When probes were demanded and cannot be used.
 pub(super) fn open(choice: AttributionArg, groups: &[u16]) -> Result<Option<Probes>, RunError> {
     if choice == AttributionArg::Sockdiag {
-        tracing::warn!("degraded attribution, as asked: owners come from inet_diag and /proc after the fact (sockdiag)");
+        tracing::warn!(
+            "degraded attribution, as asked: owners come from inet_diag and /proc after the fact (sockdiag)"
+        );
         return Ok(None);
     }
     match Probes::open(groups, level()) {
@@ -47,31 +51,54 @@ fn level() -> Option<Level> {
     }
 }
 
-/// Passes the probes' messages on to the agent's log while the agent runs.
-pub(super) fn forward_messages(probes: &mut Probes, runtime: &Runtime) -> Option<JoinHandle<()>> {
-    level()?;
-    let _entered = runtime.enter();
-    let logger = match probes.logger().map(|logger| AsyncFd::register_with_interest(logger, Interest::READABLE)) {
-        Ok(Ok(logger)) => logger,
-        Ok(Err(error)) => {
-            tracing::warn!("no messages from the probes: {error}");
-            return None;
-        }
-        Err(error) => {
-            tracing::warn!("no messages from the probes: {error}");
-            return None;
-        }
-    };
-    Some(runtime.spawn(forward(logger)))
+/// How late a message may be, and how long the end of the agent waits for this thread.
+const POLL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
+/// Passes the probes' messages on to the agent's log. Ends when dropped.
+pub(super) struct Messages {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
-async fn forward(mut logger: AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>) {
-    loop {
-        match logger.readable_mut().await {
-            Ok(mut ready) => {
-                ready.get_inner_mut().flush();
-                ready.clear_ready();
-            }
+impl Messages {
+    /// `None` if RUST_LOG asks for no such messages, or, with a warning, if they cannot be had.
+    pub(super) fn forward(probes: &mut Probes) -> Option<Self> {
+        level()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let logger = probes
+            .logger()
+            .inspect_err(|error| tracing::warn!("no messages from the probes: {error}"))
+            .ok()?;
+        let thread = Builder::new().name("probe messages".to_owned()).spawn({
+            let stop = Arc::clone(&stop);
+            move || forward(logger, &stop)
+        });
+        let thread = thread
+            .inspect_err(|error| tracing::warn!("no messages from the probes: {error}"))
+            .ok()?;
+        Some(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the thread that reads the probes' messages ended in a bug");
+        }
+    }
+}
+
+fn forward(mut logger: EbpfLogger<&'static dyn log::Log>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        match poll(&mut [PollFd::new(&logger, PollFlags::IN)], Some(&POLL)) {
+            Ok(_) | Err(Errno::INTR) => logger.flush(),
             Err(error) => {
                 tracing::warn!("no more messages from the probes: {error}");
                 return;
@@ -90,7 +117,14 @@ pub(super) fn summary(probes: &Probes) {
                 .filter(|(_, count)| *count > 0)
                 .map(|(stat, count)| format!("{} {count}", stat.name()))
                 .collect();
-            tracing::info!("probes: {}", if parts.is_empty() { "nothing seen".to_owned() } else { parts.join(", ") });
+            tracing::info!(
+                "probes: {}",
+                if parts.is_empty() {
+                    "nothing seen".to_owned()
+                } else {
+                    parts.join(", ")
+                }
+            );
         }
         Err(error) => tracing::warn!("cannot read the probes' counters: {error}"),
     }

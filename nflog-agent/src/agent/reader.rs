@@ -90,7 +90,9 @@ impl Stage<'_> {
     fn tick(&mut self, now: Instant) -> Duration {
         self.gaps.report(&mut self.batcher, now);
         self.batcher.tick(now);
-        self.batcher.deadline().map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
+        self.batcher
+            .deadline()
+            .map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
     }
 
     /// Passes on what the socket counted since the last time.
@@ -121,18 +123,39 @@ impl Stage<'_> {
     }
 
     fn entry(&mut self, entry: &Entry<'_>, logged_after: u64, observed: u64, now: Instant) {
-        let packet = dissect(entry.hw_protocol(), entry.family().number(), entry.network_payload());
+        let packet = dissect(
+            entry.hw_protocol(),
+            entry.family().number(),
+            entry.network_payload(),
+        );
         let attribution = self.owners.find(self.netns, entry, &packet, logged_after);
         let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
-        for index in [entry.indev(), entry.outdev(), entry.physindev(), entry.physoutdev()].into_iter().flatten() {
+        for index in [
+            entry.indev(),
+            entry.outdev(),
+            entry.physindev(),
+            entry.physoutdev(),
+        ]
+        .into_iter()
+        .flatten()
+        {
             self.devices.refresh(index, now);
         }
-        let device = |index: Option<u32>| index.map(|index| Device { index, name: self.devices.name(index) });
+        let device = |index: Option<u32>| {
+            index.map(|index| Device {
+                index,
+                name: self.devices.name(index),
+            })
+        };
         let kernel_time = entry.timestamp_unix_nano();
         let prefix = entry.prefix_lossy();
         let record = Record {
             time_unix_nano: kernel_time.unwrap_or(observed),
-            time_source: if kernel_time.is_some() { TimeSource::Kernel } else { TimeSource::Agent },
+            time_source: if kernel_time.is_some() {
+                TimeSource::Kernel
+            } else {
+                TimeSource::Agent
+            },
             observed_unix_nano: observed,
             netns: self.netns,
             group: entry.group(),

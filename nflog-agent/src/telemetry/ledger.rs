@@ -95,10 +95,14 @@ impl Ledger {
     /// Counts what a reader's socket counted between `seen` and `now`: signs of loss that are not counts of packets. How
     /// many packets they cost shows as a gap, once another packet arrives.
     pub fn socket(&self, now: &Loss, seen: &Loss) {
-        self.overruns.fetch_add(now.enobufs - seen.enobufs, Ordering::Relaxed);
-        self.dropped_datagrams.fetch_add(now.sk_drops - seen.sk_drops, Ordering::Relaxed);
-        self.truncated.fetch_add(now.truncated - seen.truncated, Ordering::Relaxed);
-        self.malformed.fetch_add(now.malformed - seen.malformed, Ordering::Relaxed);
+        self.overruns
+            .fetch_add(now.enobufs - seen.enobufs, Ordering::Relaxed);
+        self.dropped_datagrams
+            .fetch_add(now.sk_drops - seen.sk_drops, Ordering::Relaxed);
+        self.truncated
+            .fetch_add(now.truncated - seen.truncated, Ordering::Relaxed);
+        self.malformed
+            .fetch_add(now.malformed - seen.malformed, Ordering::Relaxed);
     }
 
     /// The counters at one moment: no record is in none of them or in two.
@@ -359,7 +363,17 @@ mod tests {
             "4 received = 4 exported + 0 lost; 2 missed before receipt (sequence gaps)"
         );
         account(&ledger, 3).lost(LossReason::Shutdown);
-        ledger.socket(&Loss { enobufs: 3, sk_drops: 5, ..Loss::default() }, &Loss { enobufs: 2, ..Loss::default() });
+        ledger.socket(
+            &Loss {
+                enobufs: 3,
+                sk_drops: 5,
+                ..Loss::default()
+            },
+            &Loss {
+                enobufs: 2,
+                ..Loss::default()
+            },
+        );
         assert_eq!(
             ledger.snapshot().to_string(),
             "7 received = 4 exported + 3 lost (shutdown 3); 2 missed before receipt (sequence gaps), \

@@ -32,7 +32,12 @@ fn flood(netns: &Netns, packets: u32) {
 #[track_caller]
 fn assert_account(ended: &Ended, counter: u64) {
     let (received, gaps) = (ended.count("received"), ended.count("missed"));
-    assert_eq!(received + gaps, counter, "received {received} + gaps {gaps}:\n{}", ended.messages());
+    assert_eq!(
+        received + gaps,
+        counter,
+        "received {received} + gaps {gaps}:\n{}",
+        ended.messages()
+    );
     assert_eq!(ended.count("exported"), received, "{}", ended.messages());
     let records = Seen::from_json(&ended.stdout);
     assert_eq!(records.len() as u64, received, "records on standard output");
@@ -61,7 +66,16 @@ fn with_overload_every_lost_packet_is_counted() {
     let netns = Netns::new("storm");
     netns.nft(RULES);
     let path = netns.path().display().to_string();
-    let arguments = ["--group", "7", "--netns", &path, "--output", "json", "--receive-buffer", "200000"];
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &path,
+        "--output",
+        "json",
+        "--receive-buffer",
+        "200000",
+    ];
     let agent = Agent::start(&arguments, &[]);
     agent.signal(Signal::STOP);
     flood(&netns, 20_000);
@@ -73,15 +87,30 @@ fn with_overload_every_lost_packet_is_counted() {
     let counter = netns.counter("sent");
     assert!(counter >= 20_010, "the rule counted {counter}");
     assert_account(&ended, counter);
-    assert!(ended.count("missed") > 0, "the buffer did not overflow: {}", ended.messages());
+    assert!(
+        ended.count("missed") > 0,
+        "the buffer did not overflow: {}",
+        ended.messages()
+    );
     let reported: u64 = losses(&ended).sum();
-    assert_eq!(reported, ended.count("missed"), "loss records add up to the count");
+    assert_eq!(
+        reported,
+        ended.count("missed"),
+        "loss records add up to the count"
+    );
 }
 
 fn losses(ended: &Ended) -> impl Iterator<Item = u64> {
-    let records = ended.stdout.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    records.filter(|record| record["event_name"] == "nflog.loss").map(|record| {
-        assert_eq!(record["severity"], "WARN");
-        record["attributes"]["nflog.loss.packets"].as_u64().expect("a count of packets")
-    })
+    let records = ended
+        .stdout
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    records
+        .filter(|record| record["event_name"] == "nflog.loss")
+        .map(|record| {
+            assert_eq!(record["severity"], "WARN");
+            record["attributes"]["nflog.loss.packets"]
+                .as_u64()
+                .expect("a count of packets")
+        })
 }

@@ -28,8 +28,16 @@ impl Collector {
         let address = listener.local_addr().unwrap();
         let requests = Requests::default();
         let service = LogsServiceServer::new(Service(Arc::clone(&requests)));
-        runtime.spawn(Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)));
-        Self { address, requests, _runtime: runtime }
+        runtime.spawn(
+            Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpIncoming::from(listener)),
+        );
+        Self {
+            address,
+            requests,
+            _runtime: runtime,
+        }
     }
 
     pub(crate) fn endpoint(&self) -> String {

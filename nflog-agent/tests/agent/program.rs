@@ -13,7 +13,8 @@ use crate::support::wait_for;
 
 /// The binary: in a guest where the harness says, else the one cargo built.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("NFLOG_AGENT_BIN").map_or_else(|| env!("CARGO_BIN_EXE_nflog-agent").into(), PathBuf::from)
+    std::env::var_os("NFLOG_AGENT_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_nflog-agent").into(), PathBuf::from)
 }
 
 /// A running agent; killed on drop.
@@ -44,9 +45,13 @@ impl Ended {
     pub(crate) fn count(&self, word: &str) -> u64 {
         let summary = self.stderr.iter().find(|line| line.contains(" received = "));
         let summary = summary.unwrap_or_else(|| panic!("no summary in:\n{}", self.messages()));
-        let words: Vec<_> = summary.split([' ', '(', ')', ',', ';']).filter(|word| !word.is_empty()).collect();
+        let words: Vec<_> = summary
+            .split([' ', '(', ')', ',', ';'])
+            .filter(|word| !word.is_empty())
+            .collect();
         let at = words.iter().position(|other| *other == word);
-        at.and_then(|at| words[at - 1].parse().ok()).unwrap_or_else(|| panic!("no number before `{word}` in: {summary}"))
+        at.and_then(|at| words[at - 1].parse().ok())
+            .unwrap_or_else(|| panic!("no number before `{word}` in: {summary}"))
     }
 }
 
@@ -63,20 +68,32 @@ impl Agent {
     #[track_caller]
     pub(crate) fn spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
-        command.arg("run").args(arguments).env("RUST_LOG", "info").env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        command
+            .arg("run")
+            .args(arguments)
+            .env("RUST_LOG", "info")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
         Self::from(command.envs(environment.iter().copied()))
     }
 
     #[track_caller]
     pub(crate) fn from(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the agent starts");
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let readers = vec![
             collect(child.stdout.take().expect("piped"), &stdout),
             collect(child.stderr.take().expect("piped"), &stderr),
         ];
-        Self { child, stdout, stderr, readers }
+        Self {
+            child,
+            stdout,
+            stderr,
+            readers,
+        }
     }
 
     /// Whether a line of standard error contains `text`.
@@ -122,7 +139,9 @@ impl Agent {
         let status = wait_for("the agent to end", || self.child.try_wait().unwrap());
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         Ended {
-            code: status.code().or_else(|| status.signal().map(|signal| 128 + signal)),
+            code: status
+                .code()
+                .or_else(|| status.signal().map(|signal| 128 + signal)),
             stdout: std::mem::take(&mut self.stdout.lock().unwrap()),
             stderr: std::mem::take(&mut self.stderr.lock().unwrap()),
         }

@@ -24,25 +24,44 @@ impl Seen {
     /// The packet records among JSON lines.
     pub(crate) fn from_json(lines: &[String]) -> Vec<Self> {
         let parse = |line: &String| -> serde_json::Value { serde_json::from_str(line).expect("a JSON line") };
-        lines.iter().map(parse).filter(|record| record["event_name"] == "nflog.packet").map(|record| json(&record)).collect()
+        lines
+            .iter()
+            .map(parse)
+            .filter(|record| record["event_name"] == "nflog.packet")
+            .map(|record| json(&record))
+            .collect()
     }
 
     /// The packet records of OTLP requests.
     pub(crate) fn from_otlp(requests: &[ExportLogsServiceRequest]) -> Vec<Self> {
-        let scopes = requests.iter().flat_map(|request| &request.resource_logs).flat_map(|logs| &logs.scope_logs);
+        let scopes = requests
+            .iter()
+            .flat_map(|request| &request.resource_logs)
+            .flat_map(|logs| &logs.scope_logs);
         let records = scopes.flat_map(|scope| &scope.log_records);
-        records.filter(|record| record.event_name == "nflog.packet").map(|record| Self(attributes(&record.attributes))).collect()
+        records
+            .filter(|record| record.event_name == "nflog.packet")
+            .map(|record| Self(attributes(&record.attributes)))
+            .collect()
     }
 }
 
 fn json(record: &serde_json::Value) -> Seen {
     let attributes = record["attributes"].as_object().expect("attributes");
     let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    Seen(attributes.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+    Seen(
+        attributes
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect(),
+    )
 }
 
 fn attributes(attributes: &[KeyValue]) -> HashMap<String, String> {
-    attributes.iter().map(|KeyValue { key, value, .. }| (key.clone(), text(value.as_ref()))).collect()
+    attributes
+        .iter()
+        .map(|KeyValue { key, value, .. }| (key.clone(), text(value.as_ref())))
+        .collect()
 }
 
 fn text(value: Option<&AnyValue>) -> String {

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::Netns;
@@ -23,6 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Workload {
     child: Child,
     stdin: Option<ChildStdin>,
+    /// Open to the end: the test harness in the child writes to it.
+    _stdout: BufReader<ChildStdout>,
     cgroup: PathBuf,
     /// What it said about itself.
     pub(crate) truth: Truth,
@@ -44,17 +46,40 @@ impl Workload {
     pub(crate) fn start(netns: &Netns, role: &str, address: SocketAddr) -> Self {
         let program = env::current_exe().unwrap();
         let mut command = Command::new(program);
-        let cgroup = cgroup2_root().join(format!("nflog-test-{}-{role}-{}", std::process::id(), address.port()));
-        command.args(["--exact", "workload::workload", "--ignored", "--nocapture", "--test-threads=1"]);
-        command.env(ROLE, role).env(ADDRESS, address.to_string()).env(CGROUP, &cgroup);
+        let cgroup = cgroup2_root().join(format!(
+            "nflog-test-{}-{role}-{}",
+            std::process::id(),
+            address.port()
+        ));
+        command.args([
+            "--exact",
+            "workload::workload",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
+        command
+            .env(ROLE, role)
+            .env(ADDRESS, address.to_string())
+            .env(CGROUP, &cgroup);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // Not by `ip netns exec`, which hides the cgroup file system behind a new /sys.
         let mut child = netns.run(|| command.spawn()).unwrap();
         let stdin = child.stdin.take();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let truth = lines.filter_map(|line| Truth::parse(&line)).next();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let truth = stdout
+            .by_ref()
+            .lines()
+            .map(Result::unwrap)
+            .find_map(|line| Truth::parse(&line));
         let truth = truth.unwrap_or_else(|| panic!("{role} on {address} ended without a word"));
-        Self { child, stdin, cgroup, truth }
+        Self {
+            child,
+            stdin,
+            _stdout: stdout,
+            cgroup,
+            truth,
+        }
     }
 
     /// Lets it close its socket and end.
@@ -97,7 +122,11 @@ impl Truth {
     /// About this process, which moves into its cgroup first.
     fn about_myself(address: SocketAddr) -> Self {
         let cgroup = env::var_os(CGROUP).unwrap();
-        Self { pid: std::process::id().into(), cgroup: fs::metadata(cgroup).unwrap().ino(), address }
+        Self {
+            pid: std::process::id().into(),
+            cgroup: fs::metadata(cgroup).unwrap().ino(),
+            address,
+        }
     }
 }
 
@@ -175,6 +204,9 @@ fn until_released() {
 /// Where cgroup v2 is mounted: alone, or beside v1 on a hybrid host.
 fn cgroup2_root() -> PathBuf {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields[2] == "cgroup2");
+    let mount = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields[2] == "cgroup2");
     Path::new(mount.expect("cgroup v2 is mounted")[1]).to_owned()
 }
