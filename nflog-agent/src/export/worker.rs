@@ -193,6 +193,7 @@ impl Worker {
     async fn attempts(&self, body: &Bytes) -> Result<PartialSuccess, (LossReason, String)> {
         let mut backoff = Backoff::new(self.retry, RandomState::new().build_hasher().finish());
         let mut failing_since = None;
+        let mut hurried = false;
         loop {
             self.shared.requests.fetch_add(1, Ordering::Relaxed);
             let failure = match self.transport.send(body.clone()).await {
@@ -211,7 +212,7 @@ impl Worker {
             let Some(wait) = backoff.wait(after, since.elapsed()) else {
                 return Err((LossReason::RetriesExhausted, failure.to_string()));
             };
-            self.pause(wait, after.is_some()).await;
+            self.pause(wait, after.is_some(), &mut hurried).await;
             self.shared.retries.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -226,15 +227,19 @@ impl Worker {
         }
     }
 
-    /// Waits before a retry. Another request's success ends the wait, unless the server asked for it; so does closing,
-    /// for one last attempt.
-    async fn pause(&self, wait: Duration, asked: bool) {
+    /// Waits before a retry. Another request's success ends the wait, unless the server asked for it. So does closing,
+    /// once per batch; from then on there is no time for long waits.
+    async fn pause(&self, wait: Duration, asked: bool, hurried: &mut bool) {
         let mut stop = self.stop.clone();
-        let closing = stop.0.borrow().is_some();
+        let wait = if *hurried && !asked {
+            wait.min(self.retry.initial)
+        } else {
+            wait
+        };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = self.recovered.notified(), if !asked => {}
-            _ = stop.requested(), if !closing => {}
+            _ = stop.requested(), if !*hurried => *hurried = true,
         }
     }
 }

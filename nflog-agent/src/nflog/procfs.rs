@@ -101,10 +101,8 @@ fn comm(process: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use std::os::fd::AsFd;
-
     use super::super::socket::NetlinkSocket;
+    use super::*;
 
     #[test]
     fn a_line_of_the_instance_list_is_read() {
@@ -143,7 +141,6 @@ mod tests {
         let owner = process(socket.port_id()).unwrap();
         assert_eq!(owner.pid, std::process::id());
         assert!(!owner.comm.is_empty());
-        // Keeps it open until here.
-        drop(socket.as_fd());
+        drop(socket);
     }
 }

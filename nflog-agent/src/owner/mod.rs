@@ -11,4 +11,5 @@ mod sockdiag;
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
 pub use ebpf::{BtfError, Lookup, OpenError as ProbesError, Probes};
 pub use nflog_common::Stat;
+pub(crate) use sockdiag::process::{CgroupRoot, ProcFs};
 pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};

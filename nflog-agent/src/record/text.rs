@@ -1,6 +1,7 @@
 //! Numbers, addresses and flags as text, without allocation, and text made safe for a terminal.
 
 use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::net::IpAddr;
 
 /// Short ASCII text on the stack. Writing more than `N` bytes is an error and changes nothing.
@@ -158,8 +159,9 @@ fn decimal_into(out: &mut [u8], value: u64) -> usize {
     len
 }
 
-/// Appends text that others chose (prefix, `comm`, device name): control characters as `\x1b`, so that it can neither
-/// break the line nor command a terminal.
+/// Appends text that others chose (prefix, `comm`, device name): control characters as `\x1b`, line separators and
+/// direction overrides as `\u{202e}`, so that it can neither break the line nor command a terminal nor look like other
+/// text.
 pub(super) fn push_escaped(out: &mut Vec<u8>, text: &str) {
     if text.bytes().all(|byte| matches!(byte, 0x20..0x7f)) {
         out.extend_from_slice(text.as_bytes());
@@ -167,11 +169,11 @@ pub(super) fn push_escaped(out: &mut Vec<u8>, text: &str) {
     }
     let mut utf8 = [0; 4];
     for character in text.chars() {
+        let code = u32::from(character);
         if character.is_control() {
-            let code = u32::from(character);
-            let digit =
-                |shift: u32| char::from_digit(code >> shift & 15, 16).map_or(b'?', |digit| digit as u8);
-            out.extend_from_slice(&[b'\\', b'x', digit(4), digit(0)]);
+            write!(out, "\\x{code:02x}").expect("writing to a Vec does not fail");
+        } else if matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            write!(out, "\\u{{{code:x}}}").expect("writing to a Vec does not fail");
         } else {
             out.extend_from_slice(character.encode_utf8(&mut utf8).as_bytes());
         }
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn terminal_commands_are_defused() {
         let mut out = Vec::new();
-        push_escaped(&mut out, "a\x1b[31m\nü\u{9b}");
-        assert_eq!(String::from_utf8(out).unwrap(), "a\\x1b[31m\\x0aü\\x9b");
+        push_escaped(&mut out, "a\x1b[31m\nü\u{9b}\u{202e}");
+        assert_eq!(String::from_utf8(out).unwrap(), "a\\x1b[31m\\x0aü\\x9b\\u{202e}");
     }
 }

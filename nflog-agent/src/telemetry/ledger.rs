@@ -11,6 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::nflog::Loss;
+
 /// Why records were lost after they were received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossReason {
@@ -65,6 +67,9 @@ pub struct Ledger {
     lost: [AtomicU64; LossReason::ALL.len()],
     gaps: AtomicU64,
     overruns: AtomicU64,
+    dropped_datagrams: AtomicU64,
+    truncated: AtomicU64,
+    malformed: AtomicU64,
 }
 
 impl Ledger {
@@ -87,10 +92,17 @@ impl Ledger {
         self.gaps.fetch_add(packets, Ordering::Relaxed);
     }
 
-    /// Counts one episode of a full receive buffer (`ENOBUFS`). How many packets it cost shows as a gap, once another
-    /// packet arrives.
-    pub fn overrun(&self) {
-        self.overruns.fetch_add(1, Ordering::Relaxed);
+    /// Counts what a reader's socket counted between `seen` and `now`: signs of loss that are not counts of packets. How
+    /// many packets they cost shows as a gap, once another packet arrives.
+    pub fn socket(&self, now: &Loss, seen: &Loss) {
+        self.overruns
+            .fetch_add(now.enobufs - seen.enobufs, Ordering::Relaxed);
+        self.dropped_datagrams
+            .fetch_add(now.sk_drops - seen.sk_drops, Ordering::Relaxed);
+        self.truncated
+            .fetch_add(now.truncated - seen.truncated, Ordering::Relaxed);
+        self.malformed
+            .fetch_add(now.malformed - seen.malformed, Ordering::Relaxed);
     }
 
     /// The counters at one moment: no record is in none of them or in two.
@@ -116,6 +128,9 @@ impl Ledger {
             lost,
             gaps: self.gaps.load(Ordering::Relaxed),
             overruns: self.overruns.load(Ordering::Relaxed),
+            dropped_datagrams: self.dropped_datagrams.load(Ordering::Relaxed),
+            truncated: self.truncated.load(Ordering::Relaxed),
+            malformed: self.malformed.load(Ordering::Relaxed),
         }
     }
 
@@ -203,8 +218,14 @@ pub struct Snapshot {
     lost: [u64; LossReason::ALL.len()],
     /// Packets that the kernel numbered and that did not arrive.
     pub gaps: u64,
-    /// Episodes of a full receive buffer.
+    /// Episodes of a full receive buffer (`ENOBUFS`).
     pub overruns: u64,
+    /// Datagrams that the kernel dropped for a full receive buffer (`SK_MEMINFO_DROPS`); each held up to a batch of packets.
+    pub dropped_datagrams: u64,
+    /// Datagrams longer than the agent's buffer.
+    pub truncated: u64,
+    /// Datagrams that could not be read to the end.
+    pub malformed: u64,
 }
 
 impl Snapshot {
@@ -246,8 +267,15 @@ impl fmt::Display for Snapshot {
             f.write_str(")")?;
         }
         write!(f, "; {} missed before receipt (sequence gaps)", self.gaps)?;
-        if self.overruns > 0 {
-            write!(f, ", receive buffer full {} times", self.overruns)?;
+        for (count, what) in [
+            (self.overruns, "times ENOBUFS"),
+            (self.dropped_datagrams, "datagrams dropped by the socket"),
+            (self.truncated, "datagrams truncated"),
+            (self.malformed, "datagrams malformed"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
         }
         Ok(())
     }
@@ -335,11 +363,21 @@ mod tests {
             "4 received = 4 exported + 0 lost; 2 missed before receipt (sequence gaps)"
         );
         account(&ledger, 3).lost(LossReason::Shutdown);
-        ledger.overrun();
+        ledger.socket(
+            &Loss {
+                enobufs: 3,
+                sk_drops: 5,
+                ..Loss::default()
+            },
+            &Loss {
+                enobufs: 2,
+                ..Loss::default()
+            },
+        );
         assert_eq!(
             ledger.snapshot().to_string(),
             "7 received = 4 exported + 3 lost (shutdown 3); 2 missed before receipt (sequence gaps), \
-             receive buffer full 1 times"
+             1 times ENOBUFS, 5 datagrams dropped by the socket"
         );
     }
 }

@@ -1,13 +1,20 @@
 //! Which container, pod or systemd unit a process runs in.
 
+pub mod container;
+mod linger;
+mod membership;
+mod resolve;
+
 use std::sync::Arc;
+
+pub use resolve::{DEFAULT_CAPACITY, Resolver};
 
 /// What the records of one container (or unit, or the host itself) share: the OTLP Resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Workload {
-    /// Full container id (64 hex digits for the usual runtimes).
+    /// Full container id: 64 hex digits, for LXC its name.
     pub container_id: Option<String>,
-    /// `containerd`, `cri-o`, `docker` or `podman`, as far as the cgroup path tells.
+    /// `containerd`, `cri-o`, `docker`, `podman` or `lxc`, as far as the cgroup path tells.
     pub runtime: Option<&'static str>,
     /// Kubernetes pod UID, with dashes.
     pub pod_uid: Option<String>,

@@ -5,12 +5,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A named network namespace with `lo` up; deleted on drop.
-pub struct Namespace {
+pub(crate) struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    pub fn new(role: &str) -> Self {
+    pub(crate) fn new(role: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = std::fs::metadata("/proc/self/ns/net")
             .map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
@@ -30,18 +30,18 @@ impl Namespace {
         namespace
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
 
     /// A command that will run in the namespace, under its own pid.
-    pub fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program);
         command
     }
 
-    pub fn ip(&self, arguments: &str) {
+    pub(crate) fn ip(&self, arguments: &str) {
         let mut all = vec!["-n", &self.name];
         all.extend(arguments.split_ascii_whitespace());
         ip(&all);
@@ -56,7 +56,7 @@ impl Drop for Namespace {
 }
 
 /// `left` has 10.77.0.1 and fd77::1, `right` has 10.77.0.2 and fd77::2.
-pub fn pair() -> (Namespace, Namespace) {
+pub(crate) fn pair() -> (Namespace, Namespace) {
     let (left, right) = (Namespace::new("left"), Namespace::new("right"));
     left.ip(&format!(
         "link add veth0 type veth peer name veth0 netns {}",

@@ -19,19 +19,19 @@ const MARK: &str = "@worker ";
 const ENABLED: &str = "NFLOG_TEST_WORKER";
 
 /// Index of a socket in its worker.
-pub type Slot = usize;
+pub(crate) type Slot = usize;
 
 /// A worker in a network namespace; killed on drop.
-pub struct Worker {
+pub(crate) struct Worker {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     /// What the worker says its pid is.
-    pub pid: u32,
+    pub(crate) pid: u32,
 }
 
 impl Worker {
-    pub fn start(namespace: &Namespace) -> Self {
+    pub(crate) fn start(namespace: &Namespace) -> Self {
         let program = std::env::current_exe().expect("path of the test binary");
         let mut child = namespace
             .command(&program)
@@ -86,47 +86,47 @@ impl Worker {
         )
     }
 
-    pub fn tcp_listen(&mut self, address: &str) -> (Slot, SocketAddr) {
+    pub(crate) fn tcp_listen(&mut self, address: &str) -> (Slot, SocketAddr) {
         self.open(&format!("tcp-listen {address}"))
     }
 
-    pub fn tcp_accept(&mut self, listener: Slot) -> (Slot, SocketAddr) {
+    pub(crate) fn tcp_accept(&mut self, listener: Slot) -> (Slot, SocketAddr) {
         self.open(&format!("tcp-accept {listener}"))
     }
 
-    pub fn tcp_connect(&mut self, from: &str, to: SocketAddr) -> (Slot, SocketAddr) {
+    pub(crate) fn tcp_connect(&mut self, from: &str, to: SocketAddr) -> (Slot, SocketAddr) {
         self.open(&format!("tcp-connect {from} {to}"))
     }
 
-    pub fn udp_bind(&mut self, address: &str) -> (Slot, SocketAddr) {
+    pub(crate) fn udp_bind(&mut self, address: &str) -> (Slot, SocketAddr) {
         self.open(&format!("udp-bind {address}"))
     }
 
-    pub fn udp_connect(&mut self, from: &str, to: SocketAddr) -> (Slot, SocketAddr) {
+    pub(crate) fn udp_connect(&mut self, from: &str, to: SocketAddr) -> (Slot, SocketAddr) {
         self.open(&format!("udp-connect {from} {to}"))
     }
 
     /// Sends from a socket that is neither bound nor connected; its port is chosen by the kernel.
-    pub fn udp_send(&mut self, to: SocketAddr) -> (Slot, SocketAddr) {
+    pub(crate) fn udp_send(&mut self, to: SocketAddr) -> (Slot, SocketAddr) {
         self.open(&format!("udp-send {to}"))
     }
 
     /// A ping socket; the port is the echo identifier.
-    pub fn ping(&mut self, to: IpAddr) -> (Slot, SocketAddr) {
+    pub(crate) fn ping(&mut self, to: IpAddr) -> (Slot, SocketAddr) {
         self.open(&format!("ping {to}"))
     }
 
     /// Starts a process that holds the socket too.
-    pub fn share(&mut self, slot: Slot) {
+    pub(crate) fn share(&mut self, slot: Slot) {
         assert_eq!(self.ask(&format!("share {slot}")), "shared");
     }
 
     /// Ends the processes started by [`Self::share`].
-    pub fn unshare(&mut self) {
+    pub(crate) fn unshare(&mut self) {
         assert_eq!(self.ask("unshare"), "unshared");
     }
 
-    pub fn close(&mut self, slot: Slot) {
+    pub(crate) fn close(&mut self, slot: Slot) {
         assert_eq!(self.ask(&format!("close {slot}")), "closed");
     }
 }

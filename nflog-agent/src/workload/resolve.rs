@@ -1,0 +1,370 @@
+//! From an owner to its process's place: cgroup and executable, read once per process from `/proc`.
+//!
+//! Invariants: a pid is never resolved without checking that the process started when the owner did, before and after
+//! reading, so a reused pid is never taken for the owner; equal workloads share one `Arc`; memory is bounded.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::linger::Lingering;
+use super::membership::{self, Membership};
+use super::{Process, Workload};
+use crate::owner::{CgroupRoot, Owner, ProcFs};
+
+/// Processes that are remembered, running or not.
+pub const DEFAULT_CAPACITY: usize = 8192;
+
+/// A pid and the clock tick it started at: one process for the life of the boot.
+type Identity = (u32, u64);
+
+/// Resolves owners, and remembers them beyond the end of their process: packets are read from NFLOG later than they are
+/// logged.
+#[derive(Debug)]
+pub struct Resolver {
+    proc: ProcFs,
+    cgroups: Option<CgroupRoot>,
+    /// `None`: the process was gone before it could be read, and so it stays.
+    processes: Lingering<Identity, Option<Arc<Process>>>,
+    /// By cgroup v2 id, for processes that were gone before they could be read.
+    places: Lingering<u64, Arc<Process>>,
+    workloads: HashSet<Arc<Workload>>,
+    /// Size of `workloads` at which those that nothing refers to are dropped.
+    sweep_at: usize,
+}
+
+impl Resolver {
+    /// `proc` is the procfs to read, that of the host's pid namespace; `capacity` processes are remembered.
+    #[must_use]
+    pub fn new(proc: impl Into<PathBuf>, capacity: usize) -> Self {
+        let proc = ProcFs::new(proc);
+        Self {
+            cgroups: CgroupRoot::find(&proc),
+            proc,
+            processes: Lingering::new(capacity),
+            places: Lingering::new(capacity),
+            workloads: HashSet::new(),
+            sweep_at: capacity.max(16),
+        }
+    }
+
+    /// The place of an owner.
+    ///
+    /// The executable is what the process ran when it was first seen here. `None` when the process ended, or
+    /// its start time is not known, and no other process of its cgroup has been seen.
+    pub fn resolve(&mut self, owner: &Owner) -> Option<Arc<Process>> {
+        let Some(start) = owner.start_boottime else {
+            return self.by_cgroup(owner);
+        };
+        let identity = (owner.pid, self.proc.ns_to_ticks(start));
+        let known = match self.processes.get(&identity) {
+            Some(known) => known.clone(),
+            None => match self.read(identity, owner.cgroup_id) {
+                Ok(process) => {
+                    self.processes.insert(identity, process.clone());
+                    process
+                }
+                // Neither read nor known to be gone (out of descriptors, no permission): the next packet tries again.
+                Err(_) => None,
+            },
+        };
+        known.or_else(|| self.by_cgroup(owner))
+    }
+
+    fn by_cgroup(&mut self, owner: &Owner) -> Option<Arc<Process>> {
+        self.places.get(&owner.cgroup_id?).cloned()
+    }
+
+    /// Reads the process; `None` if it is gone or its pid is another process's now.
+    fn read(&mut self, identity: Identity, cgroup_id: Option<u64>) -> io::Result<Option<Arc<Process>>> {
+        let (pid, _) = identity;
+        if !self.is_running(identity)? {
+            return Ok(None);
+        }
+        let Some(cgroup) = unless_gone(self.proc.read(pid, "cgroup"))? else {
+            return Ok(None);
+        };
+        // A kernel thread has no executable; another's may be hidden. Neither makes the rest less true.
+        let executable = fs::read_link(self.proc.path(pid, "exe")).ok();
+        if !self.is_running(identity)? {
+            return Ok(None);
+        }
+        let executable = executable.map(|path| {
+            let path = path.to_string_lossy();
+            path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
+        });
+        let Some(membership) = membership::read(&cgroup) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "cgroup"));
+        };
+        self.remember_place(&membership, cgroup_id);
+        let Membership {
+            path,
+            workload,
+            unified: _,
+        } = membership;
+        let process = Process {
+            workload: self.intern(workload),
+            cgroup_path: Some(path),
+            executable,
+        };
+        Ok(Some(Arc::new(process)))
+    }
+
+    fn is_running(&self, (pid, start_ticks): Identity) -> io::Result<bool> {
+        Ok(unless_gone(self.proc.stat(pid))?.is_some_and(|stat| stat.start_ticks == start_ticks))
+    }
+
+    /// Notes where a cgroup id leads, unless the process has moved since the id was taken. The root is left out: on a
+    /// hybrid system every process is in it.
+    fn remember_place(&mut self, membership: &Membership, cgroup_id: Option<u64>) {
+        let Some(id) = cgroup_id.filter(|_| membership.unified && membership.path != "/") else {
+            return;
+        };
+        if self
+            .cgroups
+            .as_ref()
+            .and_then(|cgroups| cgroups.id(&membership.path))
+            != Some(id)
+        {
+            return;
+        }
+        let Membership { path, workload, .. } = membership.clone();
+        let place = Process {
+            workload: self.intern(workload),
+            cgroup_path: Some(path),
+            executable: None,
+        };
+        self.places.insert(id, Arc::new(place));
+    }
+
+    fn intern(&mut self, workload: Workload) -> Arc<Workload> {
+        if let Some(known) = self.workloads.get(&workload) {
+            return Arc::clone(known);
+        }
+        if self.workloads.len() >= self.sweep_at {
+            self.workloads.retain(|known| Arc::strong_count(known) > 1);
+            self.sweep_at = self.sweep_at.max(self.workloads.len() * 2);
+        }
+        let shared = Arc::new(workload);
+        self.workloads.insert(Arc::clone(&shared));
+        shared
+    }
+}
+
+/// `None` for the errors that `/proc/PID` gives once the process is gone.
+fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::path::Path;
+
+    use super::*;
+    use crate::owner::Comm;
+
+    /// A procfs and a cgroup v2 hierarchy in a temporary directory.
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn new() -> Self {
+            let tree = Self(tempfile::tempdir().unwrap());
+            let mount = tree.cgroups().to_str().unwrap().to_owned();
+            fs::create_dir_all(tree.path().join("self")).unwrap();
+            fs::create_dir_all(&mount).unwrap();
+            let line = format!("30 24 0:26 / {mount} rw - cgroup2 cgroup2 rw\n");
+            fs::write(tree.path().join("self/mountinfo"), line).unwrap();
+            tree
+        }
+
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
+        fn cgroups(&self) -> PathBuf {
+            self.path().join("cgroup-mount")
+        }
+
+        fn cgroup(&self, path: &str) -> u64 {
+            let directory = self.cgroups().join(path.trim_start_matches('/'));
+            fs::create_dir_all(&directory).unwrap();
+            fs::metadata(directory).unwrap().ino()
+        }
+
+        fn process(&self, pid: u32, start_ticks: u64, cgroup: &str, executable: Option<&str>) {
+            self.end(pid);
+            let directory = self.path().join(pid.to_string());
+            fs::create_dir(&directory).unwrap();
+            let stat =
+                format!("{pid} (x) S 1 1 1 0 -1 4194560 1 1 1 1 1 1 1 1 20 0 1 0 {start_ticks} 1 1 1\n");
+            fs::write(directory.join("stat"), stat).unwrap();
+            fs::write(directory.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
+            if let Some(executable) = executable {
+                symlink(executable, directory.join("exe")).unwrap();
+            }
+        }
+
+        fn end(&self, pid: u32) {
+            if let Err(error) = fs::remove_dir_all(self.path().join(pid.to_string())) {
+                assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            }
+        }
+
+        fn resolver(&self) -> Resolver {
+            Resolver::new(self.path(), 64)
+        }
+    }
+
+    /// `start` in ticks, with a rest below a tick as the eBPF programs report it.
+    fn owner(pid: u32, start_ticks: u64, cgroup_id: Option<u64>) -> Owner {
+        let start_boottime = Some(start_ticks * 10_000_000 + 1_234_567);
+        Owner {
+            pid,
+            start_boottime,
+            uid: 0,
+            comm: Comm::new([0; 16]),
+            cgroup_id,
+        }
+    }
+
+    #[test]
+    fn a_process_is_resolved_with_its_unit_and_executable() {
+        let tree = Tree::new();
+        tree.process(
+            10,
+            500,
+            "/system.slice/ssh.service",
+            Some("/usr/sbin/sshd (deleted)"),
+        );
+        let process = tree.resolver().resolve(&owner(10, 500, None)).unwrap();
+        assert_eq!(process.cgroup_path.as_deref(), Some("/system.slice/ssh.service"));
+        assert_eq!(process.executable.as_deref(), Some("/usr/sbin/sshd"));
+        assert_eq!(process.workload.unit.as_deref(), Some("ssh.service"));
+    }
+
+    #[test]
+    fn a_reused_pid_is_not_the_owner() {
+        let tree = Tree::new();
+        tree.process(10, 900, "/system.slice/other.service", None);
+        assert_eq!(tree.resolver().resolve(&owner(10, 500, None)), None);
+    }
+
+    #[test]
+    fn a_process_keeps_its_place_after_it_ended_and_its_pid_went_to_another() {
+        let tree = Tree::new();
+        let mut resolver = tree.resolver();
+        tree.process(10, 500, "/system.slice/first.service", Some("/first"));
+        let first = resolver.resolve(&owner(10, 500, None)).unwrap();
+        tree.process(10, 900, "/system.slice/second.service", Some("/second"));
+        assert_eq!(resolver.resolve(&owner(10, 500, None)), Some(first));
+        assert_eq!(
+            resolver
+                .resolve(&owner(10, 900, None))
+                .unwrap()
+                .executable
+                .as_deref(),
+            Some("/second")
+        );
+    }
+
+    #[test]
+    fn equal_workloads_share_one_arc() {
+        let tree = Tree::new();
+        let mut resolver = tree.resolver();
+        for pid in [10, 11] {
+            tree.process(pid, 500, "/system.slice/web.service", None);
+        }
+        tree.process(12, 500, "/system.slice/other.service", None);
+        let [one, same, other] = [10, 11, 12].map(|pid| resolver.resolve(&owner(pid, 500, None)).unwrap());
+        assert!(Arc::ptr_eq(&one.workload, &same.workload));
+        assert!(!Arc::ptr_eq(&one.workload, &other.workload));
+    }
+
+    #[test]
+    fn a_process_that_was_never_read_is_placed_by_its_cgroup() {
+        let tree = Tree::new();
+        let mut resolver = tree.resolver();
+        let id = tree.cgroup("/system.slice/web.service");
+        tree.process(10, 500, "/system.slice/web.service", Some("/usr/bin/web"));
+        assert_eq!(resolver.resolve(&owner(11, 600, Some(id))), None);
+        resolver.resolve(&owner(10, 500, Some(id))).unwrap();
+        let gone = resolver.resolve(&owner(11, 600, Some(id))).unwrap();
+        assert_eq!(gone.workload.unit.as_deref(), Some("web.service"));
+        assert_eq!(gone.executable, None);
+        let unknown_start = Owner {
+            start_boottime: None,
+            ..owner(12, 0, Some(id))
+        };
+        assert!(resolver.resolve(&unknown_start).is_some());
+    }
+
+    #[test]
+    fn a_cgroup_id_taken_before_the_process_moved_teaches_nothing() {
+        let tree = Tree::new();
+        let mut resolver = tree.resolver();
+        let (before, now) = (tree.cgroup("/before.service"), tree.cgroup("/now.service"));
+        tree.process(10, 500, "/now.service", None);
+        resolver.resolve(&owner(10, 500, Some(before))).unwrap();
+        assert_eq!(resolver.resolve(&owner(11, 600, Some(before))), None);
+        assert_eq!(resolver.resolve(&owner(11, 600, Some(now))), None);
+    }
+
+    #[test]
+    fn the_root_cgroup_places_nobody() {
+        let tree = Tree::new();
+        let mut resolver = tree.resolver();
+        let root = tree.cgroup("/");
+        tree.process(10, 500, "/", None);
+        assert!(resolver.resolve(&owner(10, 500, Some(root))).is_some());
+        assert_eq!(resolver.resolve(&owner(11, 600, Some(root))), None);
+    }
+
+    #[test]
+    fn a_process_that_could_not_be_read_is_tried_again() {
+        let tree = Tree::new();
+        let mut resolver = tree.resolver();
+        tree.process(10, 500, "/x.service", None);
+        let cgroup = tree.path().join("10/cgroup");
+        fs::write(&cgroup, "").unwrap();
+        assert_eq!(resolver.resolve(&owner(10, 500, None)), None);
+        fs::write(&cgroup, "0::/x.service\n").unwrap();
+        assert!(resolver.resolve(&owner(10, 500, None)).is_some());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let tree = Tree::new();
+        let mut resolver = tree.resolver();
+        for pid in 1..1000 {
+            let cgroup = format!("/system.slice/unit{pid}.service");
+            let id = tree.cgroup(&cgroup);
+            tree.process(pid, 500, &cgroup, None);
+            resolver.resolve(&owner(pid, 500, Some(id))).unwrap();
+        }
+        assert!(resolver.processes.len() <= 64);
+        assert!(resolver.places.len() <= 64);
+        assert!(resolver.workloads.len() <= 256, "{}", resolver.workloads.len());
+    }
+
+    #[test]
+    fn this_process_is_resolved_from_the_real_procfs() {
+        let proc = ProcFs::new("/proc");
+        let myself = proc.owner(std::process::id(), None).unwrap();
+        let process = Resolver::new("/proc", DEFAULT_CAPACITY).resolve(&myself).unwrap();
+        let executable = std::env::current_exe().unwrap();
+        assert_eq!(process.executable.as_deref(), executable.to_str());
+        assert!(
+            process
+                .cgroup_path
+                .as_deref()
+                .is_some_and(|path| path.starts_with('/'))
+        );
+    }
+}
