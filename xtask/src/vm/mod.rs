@@ -18,6 +18,7 @@ use clap::{Args, Subcommand};
 
 use crate::artifacts::Artifacts;
 use crate::paths;
+use crate::setup::{self, Purpose};
 use accelerator::{Accelerator, Choice};
 use initramfs::Payload;
 use kernel::{Kernel, Line};
@@ -164,6 +165,7 @@ fn run_tests(guest: &Guest, deadline: Option<u64>, filters: &[String]) -> Result
 
 fn prepare(guest: &Guest) -> Result<(Vec<Kernel>, Payload, Accelerator)> {
     ensure!(cfg!(target_arch = "x86_64"), "guests are x86-64 only");
+    setup::ensure(Purpose::Vm)?;
     let kernels = kernel::obtain(&guest.kernel, guest.refresh)?;
     let payload = Payload::new(&Artifacts::build()?)?;
     let first = kernels.first().context("at least one kernel")?;

@@ -92,7 +92,7 @@ pub(crate) enum Event {
 pub(crate) enum Verdict {
     /// Exit code 0.
     Passed,
-    /// Exit code 0, and it printed a line `SKIP reason`: this kernel lacks what the test needs.
+    /// Exit code 0, and it printed a line `SKIPPED: reason`: this kernel lacks what the test needs.
     Skipped(String),
     /// Marked `#[ignore]`.
     Ignored,

@@ -201,16 +201,15 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// The reason in a line `SKIP reason`, by which a test says that this kernel lacks what it needs.
+/// The reason in a line `SKIPPED: reason`, by which a test says that this kernel lacks what it needs.
 fn skip_reason(output: &[String]) -> Option<String> {
-    // libtest writes `test name ... ` in front of the first line that a test prints on standard output.
-    let printed = |line: &str| {
-        line.rsplit_once(" ... ")
-            .map_or(line, |(_, printed)| printed)
-            .strip_prefix("SKIP ")
-            .map(str::to_owned)
-    };
-    output.iter().find_map(|line| printed(line))
+    output.iter().find_map(|line| {
+        // libtest writes `test name ... ` in front of the first line that a test prints on standard output.
+        let printed = line
+            .rsplit_once(" ... ")
+            .map_or(line.as_str(), |(_, printed)| printed);
+        printed.strip_prefix("SKIPPED: ").map(str::to_owned)
+    })
 }
 
 fn reader(pipe: impl Read + Send + 'static, lines: Sender<String>) -> JoinHandle<()> {
@@ -237,13 +236,16 @@ mod tests {
     fn a_skip_is_the_start_of_what_a_test_prints_on_a_line() {
         let output = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
         assert_eq!(
-            skip_reason(&output(&["running 1 test", "SKIP no kprobes"])),
+            skip_reason(&output(&["running 1 test", "SKIPPED: no kprobes"])),
             Some("no kprobes".to_owned())
         );
         assert_eq!(
-            skip_reason(&output(&["test a::b ... SKIP no kprobes"])),
+            skip_reason(&output(&["test a::b ... SKIPPED: no kprobes"])),
             Some("no kprobes".to_owned())
         );
-        assert_eq!(skip_reason(&output(&["not to SKIP this", "test a ... ok"])), None);
+        assert_eq!(
+            skip_reason(&output(&["not SKIPPED: this", "test a ... ok"])),
+            None
+        );
     }
 }
