@@ -12,6 +12,10 @@
 pub mod nflog;
 
 #[cfg(feature = "agent")]
+pub mod agent;
+#[cfg(feature = "agent")]
+pub mod cli;
+#[cfg(feature = "agent")]
 pub mod export;
 #[cfg(feature = "agent")]
 pub mod owner;

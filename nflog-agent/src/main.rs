@@ -1,2 +1,45 @@
-//! The nflog-agent program.
-fn main() {}
+//! The nflog-agent program: arguments, own messages, exit code.
+
+use std::io::{IsTerminal, stderr};
+use std::process::ExitCode;
+
+use clap::Parser;
+use nflog_agent::agent::{self, EXIT_USAGE};
+use nflog_agent::cli::{Cli, Command, usage_line};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            eprintln!("{}", usage_line(&error));
+            return ExitCode::from(EXIT_USAGE);
+        }
+        // --help and --version. A closed pipe is no error of ours.
+        Err(text) => {
+            let _ = text.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    start_messages();
+    let Command::Run(args) = cli.command;
+    match agent::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The agent's own messages go to standard error, at the level of RUST_LOG or `info`.
+fn start_messages() {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

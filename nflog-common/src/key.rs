@@ -1,4 +1,6 @@
-//! Map keys. Addresses are 16 bytes: IPv6 as on the wire, IPv4 as `::ffff:a.b.c.d`. Ports are in host byte order.
+//! The key under which the answer for a logged packet is found.
+//!
+//! Addresses are 16 bytes: IPv6 as on the wire, IPv4 as `::ffff:a.b.c.d`. Ports are in host byte order.
 //! `netns` is the inode number of the network namespace (`ns_common.inum`).
 
 use core::mem::{align_of, size_of};
@@ -25,44 +27,4 @@ pub struct PacketKey {
     pub destination: [u8; 16],
 }
 
-/// The two ends of a connected socket, seen from the socket.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SocketTuple {
-    /// Network namespace inode.
-    pub netns: u32,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Always 0.
-    pub pad: [u8; 3],
-    /// Local port.
-    pub local_port: u16,
-    /// Remote port.
-    pub remote_port: u16,
-    /// Local address.
-    pub local: [u8; 16],
-    /// Remote address.
-    pub remote: [u8; 16],
-}
-
-/// A bound or listening port. The unspecified address is `::` for an IPv6 socket, `::ffff:0.0.0.0` for IPv4.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PortKey {
-    /// Network namespace inode.
-    pub netns: u32,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Always 0.
-    pub pad: u8,
-    /// Local port (ICMP: echo identifier).
-    pub port: u16,
-    /// Local address.
-    pub address: [u8; 16],
-}
-
-const _: () = {
-    assert!(size_of::<PacketKey>() == 44 && align_of::<PacketKey>() == 4);
-    assert!(size_of::<SocketTuple>() == 44 && align_of::<SocketTuple>() == 4);
-    assert!(size_of::<PortKey>() == 24 && align_of::<PortKey>() == 4);
-};
+const _: () = assert!(size_of::<PacketKey>() == 44 && align_of::<PacketKey>() == 4);

@@ -11,7 +11,7 @@ mod owner;
 mod pod;
 mod stats;
 
-pub use key::{PacketKey, PortKey, SocketTuple};
+pub use key::PacketKey;
 pub use offsets::{Field, Offsets};
-pub use owner::{COMM_LEN, LoggedOwner, PortOwner, SocketOwner, method, reason};
+pub use owner::{COMM_LEN, LoggedOwner, SocketOwner, method, reason};
 pub use stats::Stat;

@@ -1,11 +1,11 @@
-//! Map values: who owns a socket, and whom a logged packet belongs to.
+//! Who owns a socket, and whom a logged packet belongs to.
 
 use core::mem::{align_of, size_of};
 
 /// `TASK_COMM_LEN`.
 pub const COMM_LEN: usize = 16;
 
-/// The process that a socket belongs to, and what is needed to take the socket out of the other maps when it dies.
+/// The process that a socket belongs to, as it was when it took the socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SocketOwner {
@@ -23,12 +23,6 @@ pub struct SocketOwner {
     pub gid: u32,
     /// `comm` of the thread group leader, NUL padded.
     pub comm: [u8; COMM_LEN],
-    /// How the owner was found: one of [`method`].
-    pub method: u8,
-    /// Always 0.
-    pub pad: [u8; 3],
-    /// Network namespace inode of the socket.
-    pub netns: u32,
 }
 
 /// Answer for one [`PacketKey`](crate::PacketKey).
@@ -44,25 +38,9 @@ pub struct LoggedOwner {
     /// One of [`reason`] when `method` is [`method::NONE`], else 0.
     pub reason: u8,
     /// Always 0.
-    pub pad: [u8; 6],
-}
-
-/// Sockets bound to one [`PortKey`](crate::PortKey).
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct PortOwner {
-    /// Kernel address of the first socket; 0 when it is gone and others remain.
-    pub sock: u64,
-    /// Sockets bound to this port.
-    pub sockets: u32,
-    /// tgid of the first socket's owner.
-    pub tgid: u32,
-    /// Not 0: sockets of different processes share the port (`SO_REUSEPORT`).
-    pub shared: u8,
-    /// Not 0: `IPV6_V6ONLY` was set.
-    pub v6only: u8,
+    pub pad: u16,
     /// Always 0.
-    pub pad: [u8; 6],
+    pub pad2: u32,
 }
 
 /// How an owner was found (`nflog.owner.method`).
@@ -77,6 +55,8 @@ pub mod method {
     pub const INHERITED: u8 = 3;
     /// No connection yet: the process that listens on, or is bound to, the destination port.
     pub const LISTENER: u8 = 4;
+    /// The socket of this connection is gone; this process had it.
+    pub const TOMBSTONE: u8 = 5;
 }
 
 /// Why there is no owner (`nflog.owner.reason`).
@@ -85,7 +65,7 @@ pub mod reason {
     pub const UNSET: u8 = 0;
     /// The packet is routed through this namespace and belongs to no local socket.
     pub const FORWARDED: u8 = 1;
-    /// No local socket matches the packet.
+    /// No local socket that the agent knows of matches the packet.
     pub const NO_SOCKET: u8 = 2;
     /// The connection is in TIME_WAIT: its process has closed it.
     pub const TIME_WAIT: u8 = 3;
@@ -100,7 +80,6 @@ pub mod reason {
 }
 
 const _: () = {
-    assert!(size_of::<SocketOwner>() == 56 && align_of::<SocketOwner>() == 8);
-    assert!(size_of::<LoggedOwner>() == 72 && align_of::<LoggedOwner>() == 8);
-    assert!(size_of::<PortOwner>() == 24 && align_of::<PortOwner>() == 8);
+    assert!(size_of::<SocketOwner>() == 48 && align_of::<SocketOwner>() == 8);
+    assert!(size_of::<LoggedOwner>() == 64 && align_of::<LoggedOwner>() == 8);
 };

@@ -1,2 +1,50 @@
 //! The only entry point: set up, run, test, boot kernels.
-fn main() {}
+//!
+//! One module for each verb. Whatever a verb needs it installs or builds itself, below the target directory.
+
+mod artifacts;
+mod exit;
+mod paths;
+mod process;
+mod setup;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use exit::Exit;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Set up, run, test and boot kernels")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Install what the other verbs need, or say what to install
+    Setup(setup::Options),
+    /// Run the integration tests on real Debian kernels under QEMU
+    Vm(vm::Options),
+}
+
+fn main() -> ExitCode {
+    let error = match carry_out(Cli::parse().verb) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(error) => error,
+    };
+    eprintln!("error: {error:#}");
+    error
+        .downcast_ref::<Exit>()
+        .map_or(ExitCode::FAILURE, |exit| ExitCode::from(exit.code))
+}
+
+fn carry_out(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Setup(options) => setup::main(&options),
+        Verb::Vm(options) => vm::main(options),
+    }
+}

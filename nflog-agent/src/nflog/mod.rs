@@ -1,1 +1,64 @@
-//! NFLOG over netlink.
+//! NFLOG over netlink: reading packets that netfilter rules log to a group (`nft … log group N`, `iptables -j NFLOG`).
+//!
+//! ```no_run
+//! use nflog_agent::nflog::{Config, Nflog};
+//!
+//! let config = Config::builder().group(5).build()?;
+//! let mut nflog = Nflog::open(&config)?;
+//! while let Some(batch) = nflog.recv(None)? {
+//!     for entry in batch {
+//!         println!("{} {:?}", entry.prefix_lossy(), entry.payload());
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Layout
+//! [`Config`] (what to ask) → `bind` with `command` and `exchange` (asking) → [`Nflog`] (receiving) → [`Frames`] (messages of
+//! a datagram) → `attr` (attributes of a message) → [`Entry`]. `seq` and `loss` keep the account of what did not arrive.
+//!
+//! # Invariants
+//! - An [`Entry`] borrows the receive buffer; between the kernel and its accessors nothing is copied or allocated.
+//! - Every packet logged to a group between its bind and its unbind is handed out or counted in [`Loss`].
+//! - Bytes from the kernel never panic; a packet's own contents are not looked at.
+//! - Nothing else of this crate is used. `unsafe` is in `socket` only.
+
+mod attr;
+mod batch;
+mod bind;
+mod command;
+mod config;
+mod effective;
+mod entry;
+mod error;
+mod exchange;
+mod frame;
+mod hook;
+mod loss;
+mod netns;
+mod procfs;
+mod reader;
+mod seq;
+mod socket;
+mod uapi;
+mod waker;
+
+pub use attr::{Attr, Attrs, BadLength};
+pub use batch::Batch;
+pub use config::{
+    COPY_RANGE_MAX, Config, ConfigBuilder, CopyMode, Flags, NLBUFSIZ_MAX, RECEIVE_BUFFER_MAX,
+    RECEIVE_BUFFER_MIN, TIMEOUT_MAX,
+};
+pub use effective::{Effective, Warning};
+pub use entry::{Entry, Problems, Vlan};
+pub use error::{
+    CloseError, ConfigError, ExchangeError, GroupOwner, NetnsError, OpenError, OwnerProcess, RecvError,
+};
+pub use frame::{Frame, Frames};
+pub use hook::{Family, Hook};
+pub use loss::Loss;
+pub use netns::Netns;
+pub use procfs::Instance;
+pub use reader::Nflog;
+pub use seq::{SeqTracker, Step};
+pub use waker::Waker;

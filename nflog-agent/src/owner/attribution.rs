@@ -105,6 +105,8 @@ pub enum Method {
     Inherited,
     /// No connection yet: the process that listens on, or is bound to, the destination port.
     Listener,
+    /// The socket of this connection is gone (the kernel finishes the close, or TIME_WAIT); this process had it.
+    Tombstone,
     /// Asked of the kernel after the fact (`inet_diag` and `/proc`).
     SockDiag,
 }
@@ -127,6 +129,7 @@ impl Method {
             Self::Accepted => "accepted",
             Self::Inherited => "inherited",
             Self::Listener => "listener",
+            Self::Tombstone => "tombstone",
             Self::SockDiag => "sockdiag",
         }
     }
@@ -137,7 +140,7 @@ impl Method {
 pub enum Reason {
     /// Routed through this namespace; belongs to no local socket.
     Forwarded,
-    /// No local socket matches.
+    /// No local socket that the agent knows of matches.
     NoSocket,
     /// The connection is in TIME_WAIT.
     TimeWait,
@@ -151,13 +154,15 @@ pub enum Reason {
     Unparsable,
     /// The answer of the kernel side was gone, or never there, when the entry was read.
     Missed,
+    /// The hook's family (`netdev`, `bridge`, `arp`) has no socket lookup.
+    UnsupportedFamily,
     /// A socket matches, but no process holds it any more.
     ProcessGone,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Forwarded,
         Self::NoSocket,
         Self::TimeWait,
@@ -166,6 +171,7 @@ impl Reason {
         Self::Ambiguous,
         Self::Unparsable,
         Self::Missed,
+        Self::UnsupportedFamily,
         Self::ProcessGone,
     ];
 
@@ -181,6 +187,7 @@ impl Reason {
             Self::Ambiguous => "ambiguous",
             Self::Unparsable => "unparsable",
             Self::Missed => "missed",
+            Self::UnsupportedFamily => "unsupported-family",
             Self::ProcessGone => "process-gone",
         }
     }

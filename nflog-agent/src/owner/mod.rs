@@ -4,8 +4,12 @@
 //! can wait.
 
 mod attribution;
+mod ebpf;
+mod key;
 mod sockdiag;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
+pub use ebpf::{BtfError, Lookup, OpenError as ProbesError, Probes};
+pub use nflog_common::Stat;
 pub(crate) use sockdiag::process::{CgroupRoot, ProcFs};
-pub use sockdiag::{OpenError, Place, QueryError, SockDiag};
+pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};

@@ -1,4 +1,15 @@
-//! The value that leaves: one logged packet with everything known about it.
+//! The value that leaves: one logged packet with everything known about it, and its encodings.
+
+mod attributes;
+mod display;
+mod encode;
+mod resource;
+pub mod semconv;
+mod text;
+
+pub use display::{Style, loss as loss_line, packet as packet_line};
+pub use encode::{Console, Encoder, Json, Otlp};
+pub use resource::Resource;
 
 use crate::owner::Attribution;
 use crate::packet::Packet;

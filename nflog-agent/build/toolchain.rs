@@ -1,0 +1,98 @@
+//! Finds a toolchain that can build for `bpfel-unknown-none`: rustup nightly with `rust-src`, else Debian's
+//! `rustc-web`, `cargo-web` and `rust-web-src`, whose stable compiler is told to accept `-Zbuild-std`.
+//!
+//! Used by the build script and, by path, by xtask's setup. Only std.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What is missing when no toolchain is found, with the remedy.
+pub(crate) const REMEDY: &str = "run `cargo xtask setup` as root, or install one of: \
+    (a) rustup's nightly toolchain with `rustup component add rust-src --toolchain nightly`, \
+    (b) Debian's packages rustc-web, cargo-web and rust-web-src; \
+    and bpf-linker (`cargo install bpf-linker`) in PATH or target/tools/bin";
+
+/// A compiler that can build `core` for the BPF target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    /// rustup's nightly with the `rust-src` component.
+    Nightly,
+    /// Debian's stable compiler for web browsers, newer than its `rustc`.
+    DebianWeb,
+}
+
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+impl Toolchain {
+    /// The toolchain to use, or `None` if neither is complete.
+    pub(crate) fn find() -> Option<Self> {
+        if has_library_source(nightly_rustc()) {
+            return Some(Self::Nightly);
+        }
+        let debian = Path::new(DEBIAN_CARGO).exists() && has_library_source(Command::new(DEBIAN_RUSTC));
+        debian.then_some(Self::DebianWeb)
+    }
+
+    /// `cargo` of this toolchain, free of what an outer cargo put into the environment.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = match self {
+            Self::Nightly => {
+                let mut command = Command::new("rustup");
+                command.args(["run", "nightly", "cargo"]);
+                command
+            }
+            Self::DebianWeb => {
+                let mut command = Command::new(DEBIAN_CARGO);
+                command
+                    .env("RUSTC_BOOTSTRAP", "1")
+                    .env("RUSTC", DEBIAN_RUSTC)
+                    .env("RUSTDOC", "/usr/bin/rustdoc");
+                command
+            }
+        };
+        for key in [
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTC_WRAPPER",
+            "CARGO_BUILD_TARGET",
+            "RUSTUP_TOOLCHAIN",
+            "RUSTFLAGS",
+        ] {
+            command.env_remove(key);
+        }
+        if *self == Self::Nightly {
+            command.env_remove("RUSTC");
+        }
+        command
+    }
+}
+
+/// bpf-linker: in `<target>/tools/bin`, where `cargo xtask setup` puts it, else in PATH.
+pub(crate) fn bpf_linker(target_dir: &Path) -> Option<PathBuf> {
+    let own = target_dir.join("tools/bin/bpf-linker");
+    [own, PathBuf::from("bpf-linker")].into_iter().find(|path| {
+        Command::new(path)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    })
+}
+
+fn nightly_rustc() -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "rustc"]);
+    command
+}
+
+fn has_library_source(mut rustc: Command) -> bool {
+    let Ok(output) = rustc.args(["--print", "sysroot"]).stderr(Stdio::null()).output() else {
+        return false;
+    };
+    let sysroot = String::from_utf8_lossy(&output.stdout);
+    output.status.success()
+        && Path::new(sysroot.trim())
+            .join("lib/rustlib/src/rust/library/core")
+            .exists()
+}

@@ -1,0 +1,81 @@
+//! Why the agent does not start, or stopped; and with which exit code.
+
+use thiserror::Error;
+
+use super::reader::ReaderError;
+use crate::export::{ConfigError as ExportError, TransportError};
+use crate::nflog::{ConfigError, NetnsError, OpenError};
+use crate::owner::{DiagError, ProbesError};
+
+/// Wrong arguments or environment (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+/// The kernel lacks something (`EX_UNAVAILABLE`).
+const EXIT_UNAVAILABLE: u8 = 69;
+/// Something else holds what the agent needs; trying later may help (`EX_TEMPFAIL`).
+const EXIT_BUSY: u8 = 75;
+/// Missing privileges (`EX_NOPERM`).
+const EXIT_PERMISSION: u8 = 77;
+
+/// Why the agent does not start, or stopped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Not privileged.
+    #[error("no permission to read NFLOG: CAP_NET_ADMIN is missing; run as root (sudo nflog-agent ...)")]
+    NotPrivileged,
+    /// NFLOG settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// OTEL_* variables.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// OTLP was asked for and no endpoint is known.
+    #[error("no OTLP endpoint: set {variable}, for example to http://localhost:4318")]
+    NoEndpoint {
+        /// What to set.
+        variable: &'static str,
+    },
+    /// The endpoint cannot be used.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A namespace cannot be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// A group cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Probes were demanded and cannot be used.
+    #[error("no kernel probes: {0}; --attribution auto runs without them")]
+    Probes(#[from] ProbesError),
+    /// Neither probes nor socket diagnostics.
+    #[error(transparent)]
+    SockDiag(#[from] DiagError),
+    /// The system refuses a thread, a signal handler or a runtime.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// A reader failed while running.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
+    /// A reader panicked: a bug.
+    #[error("a reader ended in a bug; its message is above")]
+    ReaderPanicked,
+}
+
+impl RunError {
+    /// Exit code of the process.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_)
+            | Self::Export(_)
+            | Self::NoEndpoint { .. }
+            | Self::Transport(_)
+            | Self::Netns(_) => EXIT_USAGE,
+            Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => EXIT_PERMISSION,
+            Self::Open(OpenError::GroupBusy { .. }) => EXIT_BUSY,
+            Self::Open(OpenError::Netns(_)) => EXIT_USAGE,
+            Self::Open(_) | Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
+            Self::System(_) | Self::Reader(_) | Self::ReaderPanicked => 1,
+        }
+    }
+}

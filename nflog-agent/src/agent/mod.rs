@@ -1,0 +1,254 @@
+//! Wires the stages, starts them and stops them.
+//!
+//! Start: settings, privileges, probes, readers, exporter. Probes come before the readers bind their groups, so that the
+//! first entry already has its owner. Stop: readers unbind and drain, then the exporter delivers what is queued.
+
+mod devices;
+mod error;
+mod gaps;
+mod output;
+mod owners;
+mod probes;
+mod reader;
+mod signals;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
+
+pub use error::{EXIT_USAGE, RunError};
+pub use reader::ReaderError;
+
+use crate::cli::{RunArgs, netns_path};
+use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, environment};
+use crate::nflog::{Config, Loss, Netns, Nflog, Waker};
+use crate::owner::Probes;
+use crate::telemetry::ledger::Ledger;
+use crate::workload::{DEFAULT_CAPACITY, Resolver};
+use devices::Devices;
+use gaps::Gaps;
+use output::Output;
+use owners::Owners;
+use probes::Messages;
+use reader::{Reader, Stage};
+
+/// The agent's own network namespace, in messages.
+const HERE: &str = "this network namespace";
+
+/// Index of CAP_NET_ADMIN in the capability sets (`uapi/linux/capability.h`).
+const CAP_NET_ADMIN: u64 = 12;
+
+/// Runs until a signal, the end of the output's reader, or a failed reader.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(args: &RunArgs) -> Result<(), RunError> {
+    let output = Output::choose(args, environment)?;
+    nflog_config(args, Netns::Current)?;
+    require_privileges()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let signals = signals::watch()?;
+    let mut probes = probes::open(args.attribution, &args.groups)?;
+    let messages = probes.as_mut().and_then(Messages::forward);
+    let ledger = Ledger::new();
+    let _entered = runtime.enter();
+    let (queue, exporter) =
+        Exporter::start(output.transport()?, ExporterOptions::default(), runtime.handle());
+    let agent = Agent {
+        args,
+        output: &output,
+        ledger: &ledger,
+        queue: &queue,
+        probes: probes.as_ref(),
+    };
+    let readers = agent.open_readers()?;
+    tracing::info!(
+        "reading group {} in {}; {}",
+        list(&args.groups),
+        agent.places(),
+        output.describe()
+    );
+    let ended = agent.serve(readers, signals);
+    let delivered = exporter.close(args.shutdown_timeout);
+    drop(messages);
+    agent.summary(delivered);
+    runtime.shutdown_background();
+    ended
+}
+
+struct Agent<'a> {
+    args: &'a RunArgs,
+    output: &'a Output,
+    ledger: &'a Arc<Ledger>,
+    queue: &'a ExportQueue,
+    probes: Option<&'a Probes>,
+}
+
+impl<'a> Agent<'a> {
+    /// One reader for each namespace, all groups bound.
+    fn open_readers(&self) -> Result<Vec<Reader<'a>>, RunError> {
+        if self.args.netns.is_empty() {
+            return Ok(vec![self.open_reader(None)?]);
+        }
+        self.args
+            .netns
+            .iter()
+            .map(|netns| self.open_reader(Some(netns)))
+            .collect()
+    }
+
+    fn open_reader(&self, name: Option<&str>) -> Result<Reader<'a>, RunError> {
+        let path = name.map(netns_path);
+        let netns = path.clone().map_or(Netns::Current, Netns::Path);
+        let devices = Devices::open(&netns)?;
+        let owners = Owners::open(self.probes.map(Probes::lookup), path.as_deref())?;
+        let config = nflog_config(self.args, netns)?;
+        let nflog = Nflog::open(&config)?;
+        let name = name.unwrap_or(HERE).to_owned();
+        for warning in &nflog.effective().warnings {
+            tracing::warn!("{name}: {warning}");
+        }
+        let netns = nflog.netns_inode();
+        let encoder = self.output.encoder(self.ledger);
+        let stage = Stage {
+            name,
+            netns,
+            owners,
+            resolver: Resolver::new("/proc", DEFAULT_CAPACITY),
+            devices,
+            batcher: Batcher::new(encoder, self.output.policy(), self.queue.clone()),
+            ledger: Arc::clone(self.ledger),
+            gaps: Gaps::new(netns),
+            seen: Loss::default(),
+            flush_timeout: config.timeout(),
+        };
+        Ok(Reader { nflog, stage })
+    }
+
+    /// Runs the readers to their end.
+    fn serve(
+        &self,
+        readers: Vec<Reader<'a>>,
+        mut signals: signal_hook::iterator::Signals,
+    ) -> Result<(), RunError> {
+        let stop = AtomicBool::new(false);
+        let wakers: Vec<Waker> = readers.iter().map(|reader| reader.nflog.waker()).collect();
+        let halt = |why: &str| {
+            if !stop.swap(true, Ordering::AcqRel) {
+                tracing::info!("stopping: {why}");
+            }
+            for waker in &wakers {
+                if let Err(error) = waker.wake() {
+                    tracing::warn!("cannot wake a reader, it stops within a second: {error}");
+                }
+            }
+        };
+        let handle = signals.handle();
+        scope(|scope| {
+            let signal_thread = scope.spawn(|| {
+                if let Some(signal) = signals.forever().next() {
+                    halt(signals::name(signal));
+                }
+            });
+            let ended = self.join(start(scope, readers, &stop), &halt);
+            handle.close();
+            // Ends when the handle is closed; it cannot panic.
+            let _ = signal_thread.join();
+            ended
+        })
+    }
+
+    /// Waits for every reader; the first that ends, for whatever reason, stops the others.
+    fn join(
+        &self,
+        threads: Result<Vec<ScopedJoinHandle<'_, Result<(), ReaderError>>>, RunError>,
+        halt: &impl Fn(&str),
+    ) -> Result<(), RunError> {
+        let threads = threads.inspect_err(|_| halt("a reader could not be started"))?;
+        let mut result = Ok(());
+        let mut waiting = threads;
+        while !waiting.is_empty() {
+            if waiting.iter().any(ScopedJoinHandle::is_finished) {
+                halt("a reader has ended");
+            } else if self.queue.sink_gone() {
+                halt("nobody reads the output any more");
+            }
+            let (finished, rest) = waiting.into_iter().partition(ScopedJoinHandle::is_finished);
+            waiting = rest;
+            for thread in Vec::from_iter::<Vec<_>>(finished) {
+                match thread.join() {
+                    Ok(ended) => result = result.and(ended.map_err(RunError::from)),
+                    Err(_) => result = result.and(Err(RunError::ReaderPanicked)),
+                }
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        result
+    }
+
+    fn places(&self) -> String {
+        if self.args.netns.is_empty() {
+            HERE.to_owned()
+        } else {
+            self.args.netns.join(", ")
+        }
+    }
+
+    /// The account, on standard error.
+    fn summary(&self, delivered: bool) {
+        tracing::info!("{}", self.ledger.snapshot());
+        if !delivered {
+            tracing::warn!("the exporter did not end in time; what it held is lost");
+        }
+        if let Some(probes) = self.probes {
+            probes::summary(probes);
+        }
+    }
+}
+
+fn start<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    readers: Vec<Reader<'env>>,
+    stop: &'scope AtomicBool,
+) -> Result<Vec<ScopedJoinHandle<'scope, Result<(), ReaderError>>>, RunError> {
+    readers
+        .into_iter()
+        .map(|reader| {
+            let name = format!("nflog {}", reader.stage.name);
+            Ok(Builder::new()
+                .name(name)
+                .spawn_scoped(scope, move || reader.run(stop))?)
+        })
+        .collect()
+}
+
+fn nflog_config(args: &RunArgs, netns: Netns) -> Result<Config, RunError> {
+    Ok(Config::builder()
+        .netns(netns)
+        .groups(args.groups.iter().copied())
+        .copy_range(args.copy_range)
+        .receive_buffer(args.receive_buffer)
+        .timeout(args.flush_timeout)
+        // The report costs one call per episode and is the sign that operators know.
+        .no_enobufs(false)
+        .build()?)
+}
+
+/// Says what is missing before anything is opened, so that one cause gives one message.
+fn require_privileges() -> Result<(), RunError> {
+    match procfs::process::Process::myself().and_then(|myself| myself.status()) {
+        Ok(status) if status.capeff & (1 << CAP_NET_ADMIN) == 0 => Err(RunError::NotPrivileged),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!("cannot read my own capabilities: {error}");
+            Ok(())
+        }
+    }
+}
+
+fn list(groups: &[u16]) -> String {
+    groups.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+}

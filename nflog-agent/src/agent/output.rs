@@ -1,0 +1,112 @@
+//! Where records go: which encoder, which transport, how large batches get.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, stdout};
+use std::sync::Arc;
+
+use super::RunError;
+use crate::cli::{ColorArg, OutputArg, RunArgs};
+use crate::export::{FlushPolicy, OtlpConfig, Signal, Transport, detect_resource};
+use crate::record::{Console, Encoder, Json, Otlp, Resource};
+use crate::telemetry::ledger::Ledger;
+
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+
+/// A checked choice of output.
+pub(super) struct Output {
+    kind: Kind,
+    resource: Resource,
+}
+
+enum Kind {
+    Otlp(OtlpConfig),
+    Console { colour: bool },
+    Json,
+}
+
+impl Output {
+    /// From the arguments and the environment.
+    ///
+    /// # Errors
+    /// The first OTEL_* variable that cannot be honoured.
+    pub(super) fn choose(args: &RunArgs, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
+        let console = || Kind::Console {
+            colour: colour(args.color, &get),
+        };
+        let kind = match args.output {
+            OutputArg::Console => console(),
+            OutputArg::Json => Kind::Json,
+            OutputArg::Auto => OtlpConfig::from_env(Signal::Logs, &get)?.map_or_else(console, Kind::Otlp),
+            OutputArg::Otlp => {
+                match OtlpConfig::from_env(Signal::Logs, |name| get(name).or_else(|| default(name, &get)))? {
+                    Some(config) => Kind::Otlp(config),
+                    None => return Err(RunError::NoEndpoint { variable: ENDPOINT }),
+                }
+            }
+        };
+        Ok(Self {
+            kind,
+            resource: detect_resource(get)?,
+        })
+    }
+
+    /// An encoder for one reader.
+    pub(super) fn encoder(&self, ledger: &Arc<Ledger>) -> Box<dyn Encoder> {
+        match &self.kind {
+            Kind::Otlp(_) => Box::new(Otlp::new(self.resource.clone(), ledger)),
+            Kind::Console { colour } => Box::new(Console::new(*colour, ledger)),
+            Kind::Json => Box::new(Json::new(self.resource.clone(), ledger)),
+        }
+    }
+
+    /// The way out. Needs a tokio runtime.
+    pub(super) fn transport(&self) -> Result<Transport, RunError> {
+        Ok(match &self.kind {
+            Kind::Otlp(config) => Transport::otlp(config)?,
+            Kind::Console { .. } | Kind::Json => Transport::pipe(Box::new(stdout()))?,
+        })
+    }
+
+    pub(super) const fn policy(&self) -> FlushPolicy {
+        match self.kind {
+            Kind::Otlp(_) => FlushPolicy::COLLECTOR,
+            Kind::Console { .. } | Kind::Json => FlushPolicy::CONSOLE,
+        }
+    }
+
+    pub(super) const fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    /// For the start message.
+    pub(super) fn describe(&self) -> String {
+        match &self.kind {
+            Kind::Otlp(config) => format!("OTLP to {}", config.endpoint),
+            Kind::Console { .. } => "console".to_owned(),
+            Kind::Json => "JSON".to_owned(),
+        }
+    }
+}
+
+/// The specification's default endpoint, for who asks for OTLP without naming one.
+fn default(name: &str, get: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
+    let grpc = get(PROTOCOL).is_some_and(|protocol| protocol == "grpc");
+    (name == ENDPOINT).then(|| {
+        if grpc {
+            "http://localhost:4317"
+        } else {
+            "http://localhost:4318"
+        }
+        .into()
+    })
+}
+
+fn colour(choice: ColorArg, get: impl Fn(&str) -> Option<OsString>) -> bool {
+    match choice {
+        ColorArg::Always => true,
+        ColorArg::Never => false,
+        // https://no-color.org: any value but the empty one.
+        ColorArg::Auto => stdout().is_terminal() && get("NO_COLOR").is_none_or(|value| value.is_empty()),
+    }
+}

@@ -1,0 +1,131 @@
+//! Opens the kernel probes, or says once, clearly, that the agent runs without.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use aya_log::{EbpfLogger, Level};
+use log::LevelFilter;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::RunError;
+use crate::cli::AttributionArg;
+use crate::owner::{Probes, Stat};
+
+/// The probes, or `None` when the agent runs without them.
+///
+/// # Errors
+/// When probes were demanded and cannot be used.
+pub(super) fn open(choice: AttributionArg, groups: &[u16]) -> Result<Option<Probes>, RunError> {
+    if choice == AttributionArg::Sockdiag {
+        tracing::warn!(
+            "degraded attribution, as asked: owners come from inet_diag and /proc after the fact (sockdiag)"
+        );
+        return Ok(None);
+    }
+    match Probes::open(groups, level()) {
+        Ok(probes) => {
+            for missing in probes.missing() {
+                tracing::warn!("{missing}; some packets will have no owner");
+            }
+            Ok(Some(probes))
+        }
+        Err(error) if choice == AttributionArg::Probes => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(
+                "degraded attribution: {error}. Until then owners come from inet_diag and /proc after the fact (sockdiag): \
+                 short-lived sockets have none"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// The probes' own messages are compiled in at load time only if RUST_LOG lets debug messages through.
+fn level() -> Option<Level> {
+    match log::max_level() {
+        LevelFilter::Debug => Some(Level::Debug),
+        LevelFilter::Trace => Some(Level::Trace),
+        _ => None,
+    }
+}
+
+/// How late a message may be, and how long the end of the agent waits for this thread.
+const POLL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
+/// Passes the probes' messages on to the agent's log. Ends when dropped.
+pub(super) struct Messages {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Messages {
+    /// `None` if RUST_LOG asks for no such messages, or, with a warning, if they cannot be had.
+    pub(super) fn forward(probes: &mut Probes) -> Option<Self> {
+        level()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let logger = probes
+            .logger()
+            .inspect_err(|error| tracing::warn!("no messages from the probes: {error}"))
+            .ok()?;
+        let thread = Builder::new().name("probe messages".to_owned()).spawn({
+            let stop = Arc::clone(&stop);
+            move || forward(logger, &stop)
+        });
+        let thread = thread
+            .inspect_err(|error| tracing::warn!("no messages from the probes: {error}"))
+            .ok()?;
+        Some(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the thread that reads the probes' messages ended in a bug");
+        }
+    }
+}
+
+fn forward(mut logger: EbpfLogger<&'static dyn log::Log>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        match poll(&mut [PollFd::new(&logger, PollFlags::IN)], Some(&POLL)) {
+            Ok(_) | Err(Errno::INTR) => logger.flush(),
+            Err(error) => {
+                tracing::warn!("no more messages from the probes: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// What the probes counted, failures by name.
+pub(super) fn summary(probes: &Probes) {
+    match probes.stats() {
+        Ok(counts) => {
+            let parts: Vec<_> = Stat::ALL
+                .into_iter()
+                .zip(counts)
+                .filter(|(_, count)| *count > 0)
+                .map(|(stat, count)| format!("{} {count}", stat.name()))
+                .collect();
+            tracing::info!(
+                "probes: {}",
+                if parts.is_empty() {
+                    "nothing seen".to_owned()
+                } else {
+                    parts.join(", ")
+                }
+            );
+        }
+        Err(error) => tracing::warn!("cannot read the probes' counters: {error}"),
+    }
+}

@@ -1,0 +1,215 @@
+//! One thread per network namespace: entries in, records into the open batch.
+//!
+//! The thread waits for the socket and for nothing else: lookups do not sleep, and a batch that the export queue does not
+//! take is lost and counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::devices::Devices;
+use super::gaps::Gaps;
+use super::owners::Owners;
+use crate::export::Batcher;
+use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
+use crate::packet::dissect;
+use crate::record::{Device, Direction, Record, TimeSource};
+use crate::telemetry::ledger::Ledger;
+use crate::workload::Resolver;
+
+/// Longest sleep in `recv`: bounds how late a loss report goes out when nothing arrives.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// On top of the flush timeout: the kernel's timer runs on jiffies (10 ms at HZ=100) and may be late by some.
+const FLUSH_SLACK: Duration = Duration::from_millis(40);
+
+/// How long a reader that has not seen a single packet waits before it says so.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What a reader thread works with.
+pub(super) struct Reader<'a> {
+    pub(super) nflog: Nflog,
+    pub(super) stage: Stage<'a>,
+}
+
+impl Reader<'_> {
+    /// Reads until `stop`, then hands over what the kernel still holds.
+    ///
+    /// # Errors
+    /// When the socket fails for another reason than lost packets.
+    pub(super) fn run(mut self, stop: &AtomicBool) -> Result<(), ReaderError> {
+        let started = Instant::now();
+        let mut silent = true;
+        while !stop.load(Ordering::Acquire) {
+            let now = Instant::now();
+            let wait = self.stage.tick(now);
+            let Some(mut batch) = self.nflog.recv(Some(wait))? else {
+                self.stage.socket_loss(&self.nflog.loss()?);
+                if silent && now.duration_since(started) >= SILENCE {
+                    silent = false;
+                    hint_at_silence(&self.stage.name);
+                }
+                continue;
+            };
+            silent = false;
+            self.stage.batch(&mut batch);
+        }
+        self.finish()
+    }
+
+    /// Unbinds, takes what was still queued, and reports the last gaps.
+    fn finish(self) -> Result<(), ReaderError> {
+        let Self { nflog, mut stage } = self;
+        let closed = nflog.close(|batch| stage.batch(batch));
+        if let Ok(loss) = &closed {
+            stage.socket_loss(loss);
+        }
+        stage.gaps.report_all(&mut stage.batcher);
+        stage.batcher.flush();
+        closed?;
+        Ok(())
+    }
+}
+
+/// Everything that an entry passes through.
+pub(super) struct Stage<'a> {
+    pub(super) name: String,
+    pub(super) netns: u32,
+    pub(super) owners: Owners<'a>,
+    pub(super) resolver: Resolver,
+    pub(super) devices: Devices,
+    pub(super) batcher: Batcher,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) gaps: Gaps,
+    pub(super) seen: Loss,
+    pub(super) flush_timeout: Duration,
+}
+
+impl Stage<'_> {
+    /// Does what is due, and tells how long nothing else will be.
+    fn tick(&mut self, now: Instant) -> Duration {
+        self.gaps.report(&mut self.batcher, now);
+        self.batcher.tick(now);
+        self.batcher
+            .deadline()
+            .map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
+    }
+
+    /// Passes on what the socket counted since the last time.
+    fn socket_loss(&mut self, loss: &Loss) {
+        self.ledger.socket(loss, &self.seen);
+        self.seen = *loss;
+    }
+
+    fn batch(&mut self, batch: &mut Batch<'_>) {
+        let now = Instant::now();
+        let observed = unix_nano(SystemTime::now());
+        let logged_after = self.logged_after(batch.last_empty_ns());
+        for entry in batch {
+            let lost = u64::from(entry.lost_before());
+            if lost > 0 {
+                self.ledger.gap(lost);
+                self.gaps.add(entry.group(), lost, observed);
+            }
+            self.entry(&entry, logged_after, observed, now);
+        }
+    }
+
+    /// Lower bound of the time at which any packet of a datagram was logged, `CLOCK_MONOTONIC` ns: when the socket was last
+    /// empty, less the time that the kernel may have held the packet back.
+    fn logged_after(&self, last_empty_ns: Option<u64>) -> u64 {
+        let held = u64::try_from((self.flush_timeout + FLUSH_SLACK).as_nanos()).unwrap_or(u64::MAX);
+        last_empty_ns.unwrap_or(0).saturating_sub(held)
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>, logged_after: u64, observed: u64, now: Instant) {
+        let packet = dissect(
+            entry.hw_protocol(),
+            entry.family().number(),
+            entry.network_payload(),
+        );
+        let attribution = self.owners.find(self.netns, entry, &packet, logged_after);
+        let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
+        for index in [
+            entry.indev(),
+            entry.outdev(),
+            entry.physindev(),
+            entry.physoutdev(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            self.devices.refresh(index, now);
+        }
+        let device = |index: Option<u32>| {
+            index.map(|index| Device {
+                index,
+                name: self.devices.name(index),
+            })
+        };
+        let kernel_time = entry.timestamp_unix_nano();
+        let prefix = entry.prefix_lossy();
+        let record = Record {
+            time_unix_nano: kernel_time.unwrap_or(observed),
+            time_source: if kernel_time.is_some() {
+                TimeSource::Kernel
+            } else {
+                TimeSource::Agent
+            },
+            observed_unix_nano: observed,
+            netns: self.netns,
+            group: entry.group(),
+            family: entry.family().name(),
+            hook: entry.hook().map_or("unknown", Hook::name),
+            direction: entry.hook().and_then(direction),
+            prefix: &prefix,
+            seq: entry.seq(),
+            seq_global: entry.seq_global(),
+            mark: entry.mark(),
+            indev: device(entry.indev()),
+            outdev: device(entry.outdev()),
+            physindev: device(entry.physindev()),
+            physoutdev: device(entry.physoutdev()),
+            socket_uid: entry.uid(),
+            socket_gid: entry.gid(),
+            hwaddr: entry.hwaddr(),
+            packet: &packet,
+            attribution: &attribution,
+            process: process.as_deref(),
+        };
+        self.batcher.push(&record, now);
+    }
+}
+
+const fn direction(hook: Hook) -> Option<Direction> {
+    match hook {
+        Hook::Prerouting | Hook::Input | Hook::Ingress => Some(Direction::Receive),
+        Hook::Output | Hook::Postrouting | Hook::Egress => Some(Direction::Transmit),
+        Hook::Forward | Hook::Other(_) => None,
+    }
+}
+
+fn unix_nano(time: SystemTime) -> u64 {
+    // A clock before 1970 is a clock that is not set.
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn hint_at_silence(name: &str) {
+    tracing::warn!(
+        "{name}: nothing logged for {} s; is there a rule with `log group N` (nft) or `-j NFLOG --nflog-group N` \
+         (iptables) in this network namespace?",
+        SILENCE.as_secs()
+    );
+}
+
+/// Why a reader stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
+    /// Receiving failed.
+    #[error(transparent)]
+    Recv(#[from] RecvError),
+    /// The groups could not be left cleanly.
+    #[error(transparent)]
+    Close(#[from] CloseError),
+}

@@ -1,0 +1,190 @@
+//! Command line of the agent. Values are checked here, before anything is opened.
+
+use std::num::ParseIntError;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use thiserror::Error;
+
+/// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
+#[derive(Clone, Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Subcommands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Read NFLOG groups, name the owners, export.
+    ///
+    /// Exports OTLP when OTEL_EXPORTER_OTLP_ENDPOINT (or OTEL_EXPORTER_OTLP_LOGS_ENDPOINT) is set, else prints lines. The
+    /// OTEL_EXPORTER_OTLP_* variables, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES of the OpenTelemetry specification
+    /// are honoured. RUST_LOG sets the agent's own messages; RUST_LOG=nflog_ebpf=debug shows those of the kernel probes.
+    Run(RunArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// NFLOG group to read, 0 to 65535; several as 7,8 or repeated.
+    #[arg(short, long = "group", value_name = "N", required = true, value_delimiter = ',', value_parser = group, env = "NFLOG_AGENT_GROUPS")]
+    pub groups: Vec<u16>,
+
+    /// Network namespace to read in: a name (/run/netns/NAME), a path, or a pid; several as a,b or repeated. Default: the
+    /// agent's own.
+    #[arg(
+        long = "netns",
+        value_name = "NAME|PATH|PID",
+        value_delimiter = ',',
+        env = "NFLOG_AGENT_NETNS"
+    )]
+    pub netns: Vec<String>,
+
+    /// Where records go.
+    #[arg(short, long, value_enum, default_value_t, env = "NFLOG_AGENT_OUTPUT")]
+    pub output: OutputArg,
+
+    /// How owners are found.
+    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_ATTRIBUTION")]
+    pub attribution: AttributionArg,
+
+    /// Bytes of each packet to copy: enough for the headers.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_531), env = "NFLOG_AGENT_COPY_RANGE")]
+    pub copy_range: u32,
+
+    /// Receive buffer of each NFLOG socket, bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u32).range(4096..=0x7fff_fffe), env = "NFLOG_AGENT_RECEIVE_BUFFER")]
+    pub receive_buffer: u32,
+
+    /// Longest time that the kernel holds a packet to fill a batch.
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_FLUSH_TIMEOUT")]
+    pub flush_timeout: Duration,
+
+    /// Longest time to deliver what is queued when the agent stops.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_SHUTDOWN_TIMEOUT")]
+    pub shutdown_timeout: Duration,
+
+    /// Colour on the console.
+    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
+    pub color: ColorArg,
+}
+
+/// `--output`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// OTLP when an endpoint is set in the environment, else console.
+    #[default]
+    Auto,
+    /// OTLP to OTEL_EXPORTER_OTLP_ENDPOINT, or to the specification's default on localhost.
+    Otlp,
+    /// One readable line per packet on standard output.
+    Console,
+    /// One JSON object per line on standard output.
+    Json,
+}
+
+/// `--attribution`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AttributionArg {
+    /// Kernel probes, or socket diagnostics where the kernel has no probes.
+    #[default]
+    Auto,
+    /// Kernel probes, or stop.
+    Probes,
+    /// Socket diagnostics and /proc only.
+    Sockdiag,
+}
+
+/// `--color`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// When standard output is a terminal and NO_COLOR is not set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// A `--netns` value: a pid when it is a number, a path when it has a slash, else a name that `ip netns` made.
+#[must_use]
+pub fn netns_path(value: &str) -> PathBuf {
+    if value.bytes().all(|byte| byte.is_ascii_digit()) {
+        Path::new("/proc").join(value).join("ns/net")
+    } else if value.contains('/') {
+        PathBuf::from(value)
+    } else {
+        Path::new("/run/netns").join(value)
+    }
+}
+
+/// clap's message in one line: what is wrong, its tips, and where to read more.
+#[must_use]
+pub fn usage_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let parts: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"))
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
+        .collect();
+    format!("{} (see nflog-agent run --help)", parts.join("; "))
+}
+
+/// Why a value is not a group.
+#[derive(Debug, Error)]
+#[error("NFLOG groups are numbers from 0 to 65535: use the N of `log group N` in the rule")]
+pub struct GroupError(#[from] ParseIntError);
+
+fn group(value: &str) -> Result<u16, GroupError> {
+    Ok(value.trim().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
+        let cli = Cli::try_parse_from(["nflog-agent", "run"].iter().chain(arguments))?;
+        let Command::Run(run) = cli.command;
+        Ok(run)
+    }
+
+    #[test]
+    fn groups_may_be_repeated_or_listed() {
+        assert_eq!(run(&["--group", "7,8", "-g", "9"]).unwrap().groups, [7, 8, 9]);
+    }
+
+    #[test]
+    fn a_group_out_of_range_is_named_with_the_remedy() {
+        let error = run(&["--group", "70000"]).unwrap_err().to_string();
+        assert!(error.contains("70000") && error.contains("0 to 65535"), "{error}");
+    }
+
+    #[test]
+    fn usage_errors_are_one_line_with_the_tip() {
+        let line = usage_line(&run(&["--grop", "7"]).unwrap_err());
+        assert_eq!(line.lines().count(), 1);
+        assert!(
+            line.contains("'--grop'") && line.contains("'--group'") && line.contains("--help"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_group_is_required() {
+        assert!(run(&[]).unwrap_err().to_string().contains("--group"));
+    }
+
+    #[test]
+    fn namespaces_are_names_paths_or_pids() {
+        assert_eq!(netns_path("web"), Path::new("/run/netns/web"));
+        assert_eq!(netns_path("/proc/1/ns/net"), Path::new("/proc/1/ns/net"));
+        assert_eq!(netns_path("4711"), Path::new("/proc/4711/ns/net"));
+    }
+}

@@ -1,0 +1,485 @@
+//! What a reader asks of the kernel: groups, copy mode, batching, buffers. Pure values.
+//!
+//! Invariant: a [`Config`] holds only values that the kernel applies. The kernel answers a request with an out-of-range
+//! buffer size or copy mode with success and ignores the value, so the check is here.
+
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::netns::Netns;
+
+/// Most bytes of a packet that the kernel copies (`NFULNL_COPY_RANGE_MAX`).
+pub const COPY_RANGE_MAX: u32 = 65_531;
+/// Largest `nlbufsiz` that the kernel applies (`NFULNL_NLBUFSIZ_MAX`).
+pub const NLBUFSIZ_MAX: u32 = 131_072;
+/// Longest flush timeout accepted here.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Smallest receive buffer accepted here, in bytes.
+pub const RECEIVE_BUFFER_MIN: u32 = 4096;
+/// Largest receive buffer that fits the kernel's `int`, in bytes.
+pub const RECEIVE_BUFFER_MAX: u32 = 0x7fff_fffe;
+
+/// How much of a packet comes with its entry (`NFULA_CFG_MODE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CopyMode {
+    /// No payload (`NFULNL_COPY_NONE`); the kernel treats it as `Meta`.
+    None = 0,
+    /// Metadata only (`NFULNL_COPY_META`).
+    Meta = 1,
+    /// Metadata and the first [`Config::copy_range`] bytes (`NFULNL_COPY_PACKET`).
+    Packet = 2,
+}
+
+impl TryFrom<u8> for CopyMode {
+    type Error = ConfigError;
+
+    /// From the number of the uapi header.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnsupportedCopyMode`] above 2.
+    fn try_from(mode: u8) -> Result<Self, ConfigError> {
+        match mode {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Meta),
+            2 => Ok(Self::Packet),
+            mode => Err(ConfigError::UnsupportedCopyMode { mode }),
+        }
+    }
+}
+
+/// A set of `NFULA_CFG_FLAGS`; any combination is valid.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// No flags.
+    pub const NONE: Self = Self(0);
+    /// Number the entries of each group (`NFULNL_CFG_F_SEQ`). Without it lost packets cannot be counted.
+    pub const SEQ: Self = Self(1);
+    /// Number the entries of all groups of the namespace together (`NFULNL_CFG_F_SEQ_GLOBAL`).
+    pub const SEQ_GLOBAL: Self = Self(2);
+    /// Attach the conntrack entry (`NFULNL_CFG_F_CONNTRACK`, since Linux 4.4). A kernel without
+    /// `CONFIG_NETFILTER_NETLINK_GLUE_CT` or without nf_conntrack_netlink refuses it.
+    pub const CONNTRACK: Self = Self(4);
+
+    const ALL: Self = Self(7);
+
+    /// From the bits of the uapi header.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownFlags`] if other bits than the three known ones are set.
+    pub const fn from_bits(bits: u16) -> Result<Self, ConfigError> {
+        if bits & !Self::ALL.0 == 0 {
+            Ok(Self(bits))
+        } else {
+            Err(ConfigError::UnknownFlags {
+                bits: bits & !Self::ALL.0,
+            })
+        }
+    }
+
+    /// The bits of the uapi header.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Whether all of `other` is set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// `self` without `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Flags {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::SEQ, "SEQ"),
+            (Self::SEQ_GLOBAL, "SEQ_GLOBAL"),
+            (Self::CONNTRACK, "CONNTRACK"),
+        ];
+        f.debug_set()
+            .entries(
+                names
+                    .into_iter()
+                    .filter_map(|(flag, name)| self.contains(flag).then_some(name)),
+            )
+            .finish()
+    }
+}
+
+/// Settings of one reader, valid by construction. Made by [`Config::builder`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(super) groups: Vec<u16>,
+    pub(super) netns: Netns,
+    pub(super) copy_mode: CopyMode,
+    pub(super) copy_range: u32,
+    pub(super) nlbufsiz: u32,
+    pub(super) qthresh: u32,
+    pub(super) timeout: Duration,
+    pub(super) flags: Flags,
+    pub(super) receive_buffer: u32,
+    pub(super) no_enobufs: bool,
+}
+
+impl Config {
+    /// Starts from the defaults: the current namespace, the first 128 bytes of each packet, batches of up to 1000 packets
+    /// or 130752 bytes or 10 ms, `SEQ` and `SEQ_GLOBAL`, a receive buffer of 16 MiB, no ENOBUFS reports. No group.
+    #[must_use]
+    pub const fn builder() -> ConfigBuilder {
+        ConfigBuilder {
+            config: Self {
+                groups: Vec::new(),
+                netns: Netns::Current,
+                copy_mode: CopyMode::Packet,
+                copy_range: 128,
+                // A slab of 128 KiB less the 320 bytes of skb overhead: one byte more and the kernel takes 256 KiB.
+                nlbufsiz: 130_752,
+                qthresh: 1000,
+                timeout: Duration::from_millis(10),
+                flags: Flags(Flags::SEQ.0 | Flags::SEQ_GLOBAL.0),
+                receive_buffer: 16 * 1024 * 1024,
+                no_enobufs: true,
+            },
+        }
+    }
+
+    /// Groups to read, in the order given.
+    #[must_use]
+    pub fn groups(&self) -> &[u16] {
+        &self.groups
+    }
+
+    /// Namespace to read in.
+    #[must_use]
+    pub const fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// How much of each packet is copied.
+    #[must_use]
+    pub const fn copy_mode(&self) -> CopyMode {
+        self.copy_mode
+    }
+
+    /// Bytes of each packet, for [`CopyMode::Packet`].
+    #[must_use]
+    pub const fn copy_range(&self) -> u32 {
+        self.copy_range
+    }
+
+    /// Bytes of a batch before the kernel rounds them up to a slab.
+    #[must_use]
+    pub const fn nlbufsiz(&self) -> u32 {
+        self.nlbufsiz
+    }
+
+    /// Packets of a batch.
+    #[must_use]
+    pub const fn qthresh(&self) -> u32 {
+        self.qthresh
+    }
+
+    /// Longest time that a packet waits for its batch to fill; a multiple of 10 ms.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Flags asked for.
+    #[must_use]
+    pub const fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    /// Socket receive buffer in bytes, as the kernel counts it (`SO_RCVBUF` read back).
+    #[must_use]
+    pub const fn receive_buffer(&self) -> u32 {
+        self.receive_buffer
+    }
+
+    /// Whether the socket is told not to report ENOBUFS.
+    #[must_use]
+    pub const fn no_enobufs(&self) -> bool {
+        self.no_enobufs
+    }
+
+    /// `timeout` in the kernel's unit of 1/100 s.
+    pub(super) fn timeout_hundredths(&self) -> u32 {
+        // At most 360000: TIMEOUT_MAX.
+        u32::try_from(self.timeout.as_millis() / 10).unwrap_or(u32::MAX)
+    }
+}
+
+/// Collects settings; [`ConfigBuilder::build`] checks them.
+#[derive(Clone, Debug)]
+pub struct ConfigBuilder {
+    config: Config,
+}
+
+impl ConfigBuilder {
+    /// Adds a group. Groups of one socket share its receive buffer and its loss.
+    #[must_use]
+    pub fn group(mut self, group: u16) -> Self {
+        self.config.groups.push(group);
+        self
+    }
+
+    /// Adds groups.
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = u16>) -> Self {
+        self.config.groups.extend(groups);
+        self
+    }
+
+    /// Sets the namespace to read in.
+    #[must_use]
+    pub fn netns(mut self, netns: Netns) -> Self {
+        self.config.netns = netns;
+        self
+    }
+
+    /// Sets how much of each packet is copied.
+    #[must_use]
+    pub const fn copy_mode(mut self, mode: CopyMode) -> Self {
+        self.config.copy_mode = mode;
+        self
+    }
+
+    /// Sets the bytes of each packet: 1 to [`COPY_RANGE_MAX`]. A rule's `snaplen` can only lower it.
+    #[must_use]
+    pub const fn copy_range(mut self, bytes: u32) -> Self {
+        self.config.copy_range = bytes;
+        self
+    }
+
+    /// Sets the bytes of a batch: 4096 (8192 on kernels with larger pages) to [`NLBUFSIZ_MAX`].
+    #[must_use]
+    pub const fn nlbufsiz(mut self, bytes: u32) -> Self {
+        self.config.nlbufsiz = bytes;
+        self
+    }
+
+    /// Sets the packets of a batch, at least 1. A rule's `queue-threshold` can only lower it.
+    #[must_use]
+    pub const fn qthresh(mut self, packets: u32) -> Self {
+        self.config.qthresh = packets;
+        self
+    }
+
+    /// Sets the longest wait for a batch to fill, up to [`TIMEOUT_MAX`]. Rounded up to 10 ms; zero is the next timer tick.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.config.timeout = timeout;
+        self
+    }
+
+    /// Sets the flags.
+    #[must_use]
+    pub const fn flags(mut self, flags: Flags) -> Self {
+        self.config.flags = flags;
+        self
+    }
+
+    /// Sets the socket receive buffer in bytes as the kernel counts it, which is with the overhead of each datagram.
+    #[must_use]
+    pub const fn receive_buffer(mut self, bytes: u32) -> Self {
+        self.config.receive_buffer = bytes;
+        self
+    }
+
+    /// Sets whether the socket is told not to report ENOBUFS (`NETLINK_NO_ENOBUFS`). Loss is counted either way.
+    #[must_use]
+    pub const fn no_enobufs(mut self, on: bool) -> Self {
+        self.config.no_enobufs = on;
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`] found.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let mut config = self.config;
+        check_groups(&config.groups)?;
+        if config.copy_mode == CopyMode::Packet && !(1..=COPY_RANGE_MAX).contains(&config.copy_range) {
+            return Err(ConfigError::CopyRange {
+                value: config.copy_range,
+            });
+        }
+        let minimum = nlbufsiz_min(super::socket::page_size());
+        if !(minimum..=NLBUFSIZ_MAX).contains(&config.nlbufsiz) {
+            return Err(ConfigError::NlBufSiz {
+                value: config.nlbufsiz,
+                minimum,
+            });
+        }
+        if config.qthresh == 0 {
+            return Err(ConfigError::QThresh);
+        }
+        if config.timeout > TIMEOUT_MAX {
+            return Err(ConfigError::Timeout {
+                value: config.timeout,
+            });
+        }
+        config.timeout = round_up(config.timeout);
+        if !(RECEIVE_BUFFER_MIN..=RECEIVE_BUFFER_MAX).contains(&config.receive_buffer) {
+            return Err(ConfigError::ReceiveBuffer {
+                value: config.receive_buffer,
+            });
+        }
+        Ok(config)
+    }
+}
+
+fn check_groups(groups: &[u16]) -> Result<(), ConfigError> {
+    if groups.is_empty() {
+        return Err(ConfigError::NoGroup);
+    }
+    let mut sorted = groups.to_vec();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(ConfigError::DuplicateGroup { group: pair[0] }),
+        None => Ok(()),
+    }
+}
+
+/// The kernel's minimum is `NLMSG_GOODSIZE`: a page, at most 8 KiB, less an overhead that depends on its build.
+const fn nlbufsiz_min(page_size: usize) -> u32 {
+    if page_size < 8192 { 4096 } else { 8192 }
+}
+
+fn round_up(timeout: Duration) -> Duration {
+    // At most 360000 steps: TIMEOUT_MAX.
+    let steps = timeout.as_nanos().div_ceil(10_000_000);
+    Duration::from_millis(u64::try_from(steps).unwrap_or(u64::MAX).saturating_mul(10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group_7() -> ConfigBuilder {
+        Config::builder().group(7)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_design() {
+        let config = group_7().build().unwrap();
+        assert_eq!(config.groups(), [7]);
+        assert!(matches!(config.netns(), Netns::Current));
+        assert_eq!(config.copy_mode(), CopyMode::Packet);
+        assert_eq!(config.copy_range(), 128);
+        assert_eq!(config.nlbufsiz(), 130_752);
+        assert_eq!(config.qthresh(), 1000);
+        assert_eq!(config.timeout_hundredths(), 1);
+        assert_eq!(config.flags(), Flags::SEQ | Flags::SEQ_GLOBAL);
+        assert_eq!(config.receive_buffer(), 16 << 20);
+        assert!(config.no_enobufs());
+    }
+
+    #[test]
+    fn values_that_the_kernel_would_ignore_are_refused() {
+        let cases: [(ConfigBuilder, ConfigError); 9] = [
+            (Config::builder(), ConfigError::NoGroup),
+            (
+                Config::builder().groups([3, 1, 3]),
+                ConfigError::DuplicateGroup { group: 3 },
+            ),
+            (group_7().copy_range(0), ConfigError::CopyRange { value: 0 }),
+            (
+                group_7().copy_range(65_532),
+                ConfigError::CopyRange { value: 65_532 },
+            ),
+            (
+                group_7().nlbufsiz(131_073),
+                ConfigError::NlBufSiz {
+                    value: 131_073,
+                    minimum: nlbufsiz_min(super::super::socket::page_size()),
+                },
+            ),
+            (
+                group_7().nlbufsiz(1024),
+                ConfigError::NlBufSiz {
+                    value: 1024,
+                    minimum: nlbufsiz_min(super::super::socket::page_size()),
+                },
+            ),
+            (group_7().qthresh(0), ConfigError::QThresh),
+            (
+                group_7().timeout(Duration::from_secs(3601)),
+                ConfigError::Timeout {
+                    value: Duration::from_secs(3601),
+                },
+            ),
+            (
+                group_7().receive_buffer(100),
+                ConfigError::ReceiveBuffer { value: 100 },
+            ),
+        ];
+        for (builder, expected) in cases {
+            assert_eq!(builder.build().unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn the_copy_range_does_not_matter_without_packet_copies() {
+        assert!(group_7().copy_mode(CopyMode::Meta).copy_range(0).build().is_ok());
+    }
+
+    #[test]
+    fn timeouts_round_up_to_the_unit_of_the_kernel() {
+        for (asked, hundredths) in [(0, 0), (1, 1), (10, 1), (11, 2), (1000, 100)] {
+            let config = group_7().timeout(Duration::from_millis(asked)).build().unwrap();
+            assert_eq!(config.timeout_hundredths(), hundredths, "{asked} ms");
+        }
+    }
+
+    #[test]
+    fn every_combination_of_known_flags_is_valid_and_nothing_else() {
+        for bits in 0..=7 {
+            assert_eq!(Flags::from_bits(bits).unwrap().bits(), bits);
+        }
+        assert_eq!(
+            Flags::from_bits(0xd).unwrap_err(),
+            ConfigError::UnknownFlags { bits: 8 }
+        );
+        assert_eq!(
+            format!("{:?}", Flags::SEQ | Flags::CONNTRACK),
+            r#"{"SEQ", "CONNTRACK"}"#
+        );
+    }
+
+    #[test]
+    fn copy_modes_above_packet_are_refused() {
+        assert_eq!(CopyMode::try_from(2).unwrap(), CopyMode::Packet);
+        assert_eq!(
+            CopyMode::try_from(3).unwrap_err(),
+            ConfigError::UnsupportedCopyMode { mode: 3 }
+        );
+    }
+}

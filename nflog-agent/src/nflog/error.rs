@@ -1,0 +1,252 @@
+//! Errors of the NFLOG library. Each names the thing, the value and the remedy.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::config::{COPY_RANGE_MAX, NLBUFSIZ_MAX, RECEIVE_BUFFER_MAX, RECEIVE_BUFFER_MIN, TIMEOUT_MAX};
+
+/// A setting that the kernel would refuse or silently ignore.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Nothing to read.
+    #[error("no NFLOG group given: name at least one")]
+    NoGroup,
+    /// A group can be bound once per socket.
+    #[error("NFLOG group {group} is given twice: remove one")]
+    DuplicateGroup {
+        /// The group.
+        group: u16,
+    },
+    /// Zero means the maximum to the kernel, and more than the maximum is cut.
+    #[error("copy range {value} is not in 1..={COPY_RANGE_MAX} bytes")]
+    CopyRange {
+        /// Bytes asked for.
+        value: u32,
+    },
+    /// The kernel acknowledges the value and ignores it.
+    #[error("nlbufsiz {value} is not in {minimum}..={NLBUFSIZ_MAX} bytes: the kernel would ignore it")]
+    NlBufSiz {
+        /// Bytes asked for.
+        value: u32,
+        /// Smallest value that a kernel with this page size surely applies.
+        minimum: u32,
+    },
+    /// Zero acts as one.
+    #[error("qthresh 0 is not a batch: use 1 to get every packet alone")]
+    QThresh,
+    /// Packets would wait for ever.
+    #[error("flush timeout {value:?} is longer than {TIMEOUT_MAX:?}")]
+    Timeout {
+        /// Timeout asked for.
+        value: Duration,
+    },
+    /// The kernel's limit is an `int`.
+    #[error("receive buffer {value} is not in {RECEIVE_BUFFER_MIN}..={RECEIVE_BUFFER_MAX} bytes")]
+    ReceiveBuffer {
+        /// Bytes asked for.
+        value: u32,
+    },
+    /// Flags outside SEQ, SEQ_GLOBAL and CONNTRACK.
+    #[error("unknown NFLOG flags {bits:#x}: known are 1 (SEQ), 2 (SEQ_GLOBAL) and 4 (CONNTRACK)")]
+    UnknownFlags {
+        /// The unknown bits.
+        bits: u16,
+    },
+    /// A copy mode outside none, meta and packet.
+    #[error("unknown NFLOG copy mode {mode}: known are 0 (none), 1 (meta) and 2 (packet)")]
+    UnsupportedCopyMode {
+        /// The mode.
+        mode: u8,
+    },
+}
+
+/// A network namespace that could not be entered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetnsError {
+    /// The file that stands for the namespace cannot be opened.
+    #[error("cannot open network namespace {}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The file is not a network namespace.
+    #[error("{} is not a network namespace: give a path such as /run/netns/NAME or /proc/PID/ns/net", path.display())]
+    NotNetns {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `setns` needs CAP_SYS_ADMIN here and over the namespace.
+    #[error("cannot enter network namespace {}: {source}; CAP_SYS_ADMIN is needed", path.display())]
+    Enter {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The thread that enters the namespace could not be started.
+    #[error("cannot start a thread for network namespace {}: {source}", path.display())]
+    Thread {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+}
+
+/// Another socket that reads a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupOwner {
+    /// Netlink port id of the socket; usually, but not surely, the process id of its owner.
+    pub port_id: u32,
+    /// The process that holds the socket; `None` if it is not visible from here.
+    pub process: Option<OwnerProcess>,
+}
+
+/// A process found in `/proc`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerProcess {
+    /// Process id in our pid namespace.
+    pub pid: u32,
+    /// `comm`, invalid UTF-8 replaced.
+    pub comm: String,
+}
+
+impl std::fmt::Display for GroupOwner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.process {
+            Some(OwnerProcess { pid, comm }) => {
+                write!(f, "process {pid} ({comm}), netlink port {}", self.port_id)
+            }
+            None => write!(
+                f,
+                "netlink port {} of a process that is not visible here",
+                self.port_id
+            ),
+        }
+    }
+}
+
+/// Why a reader could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The namespace could not be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The kernel has no netfilter netlink at all.
+    #[error("the kernel has no NETLINK_NETFILTER: load the module nfnetlink_log ({source})")]
+    NoNfnetlink {
+        /// Cause.
+        source: io::Error,
+    },
+    /// The kernel has no NFLOG.
+    #[error("the kernel does not know NFLOG: load the module nfnetlink_log")]
+    NoNflog,
+    /// The netlink socket could not be made.
+    #[error("cannot open a netlink socket: {source}")]
+    Socket {
+        /// Cause.
+        source: io::Error,
+    },
+    /// A socket option was refused.
+    #[error("cannot set socket option {option}: {source}")]
+    SocketOption {
+        /// Name of the option.
+        option: &'static str,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The kernel refused because of missing rights.
+    #[error("no permission to read NFLOG group {group}: CAP_NET_ADMIN is needed in the network namespace")]
+    PermissionDenied {
+        /// The group.
+        group: u16,
+    },
+    /// Another socket reads the group; a group has one reader per namespace.
+    #[error(
+        "NFLOG group {group} is already read by {}: stop it, or log to another group",
+        owner.as_ref().map_or_else(|| "another socket".to_owned(), ToString::to_string)
+    )]
+    GroupBusy {
+        /// The group.
+        group: u16,
+        /// Who reads it; `None` if it went away meanwhile or procfs cannot be read.
+        owner: Option<GroupOwner>,
+    },
+    /// The kernel refused for another reason.
+    #[error("the kernel refused to bind NFLOG group {group}: {source}")]
+    Refused {
+        /// The group.
+        group: u16,
+        /// The kernel's errno.
+        source: io::Error,
+    },
+    /// The request could not be sent or its answer not be read.
+    #[error("cannot talk to NFLOG about group {group}: {source}")]
+    Exchange {
+        /// The group.
+        group: u16,
+        /// Cause.
+        source: ExchangeError,
+    },
+}
+
+/// A request that got no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExchangeError {
+    /// The request was not sent.
+    #[error("sending failed: {0}")]
+    Send(#[source] io::Error),
+    /// The socket could not be read.
+    #[error("receiving failed: {0}")]
+    Receive(#[source] io::Error),
+    /// The answer did not come, presumably dropped for want of buffer space.
+    #[error("no answer from the kernel; the socket receive buffer may be too small for the traffic")]
+    NoAnswer,
+}
+
+/// Why reading failed. Lost packets are not errors: see [`Loss`](super::Loss).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// `recv` failed.
+    #[error("cannot read the netlink socket: {0}")]
+    Receive(#[source] io::Error),
+    /// `poll` failed.
+    #[error("cannot wait for the netlink socket: {0}")]
+    Wait(#[source] io::Error),
+    /// `SO_MEMINFO` failed.
+    #[error("cannot read the drop count of the netlink socket: {0}")]
+    Drops(#[source] io::Error),
+}
+
+/// Why a reader could not be closed in order. The socket is closed nevertheless, which ends its groups.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The kernel refused to unbind.
+    #[error("the kernel refused to unbind NFLOG group {group}: {source}")]
+    Refused {
+        /// The group.
+        group: u16,
+        /// The kernel's errno.
+        source: io::Error,
+    },
+    /// The request could not be sent or its answer not be read.
+    #[error("cannot unbind NFLOG group {group}: {source}; entries still in the kernel are lost")]
+    Exchange {
+        /// The group.
+        group: u16,
+        /// Cause.
+        source: ExchangeError,
+    },
+    /// The drop count could not be read at the end.
+    #[error(transparent)]
+    Loss(#[from] RecvError),
+}

@@ -1,0 +1,266 @@
+//! The reader: opens, binds, receives, and closes in order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use super::bind::{self, Early};
+use super::command;
+use super::config::Config;
+use super::effective::Effective;
+use super::error::{CloseError, OpenError, RecvError};
+use super::exchange::{Seen, exchange};
+use super::loss::{Account, Loss};
+use super::netns::current_inode;
+use super::socket::{NetlinkSocket, Received, monotonic_ns};
+use super::waker::Waker;
+
+/// How long [`Nflog::close`] empties a queue that others keep filling before it unbinds.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Reads NFLOG groups of one network namespace.
+///
+/// Dropping it ends its groups at once; [`Nflog::close`] first hands out what the kernel still holds.
+#[derive(Debug)]
+pub struct Nflog {
+    socket: NetlinkSocket,
+    buffer: Box<[u8]>,
+    /// Datagrams that came while binding.
+    early: VecDeque<Early>,
+    account: Account,
+    waker: Waker,
+    effective: Effective,
+    netns_inode: u32,
+    /// CLOCK_MONOTONIC, in ns.
+    last_empty_ns: Option<u64>,
+    sequence: u32,
+}
+
+impl Nflog {
+    /// Opens a socket in the namespace that `config` names, and binds its groups. Needs CAP_NET_ADMIN there; the capability
+    /// can be dropped afterwards.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered, the kernel has no NFLOG, rights are missing, or a group has another reader.
+    pub fn open(config: &Config) -> Result<Self, OpenError> {
+        config.netns().run(|| Self::open_here(config))?
+    }
+
+    fn open_here(config: &Config) -> Result<Self, OpenError> {
+        let netns_inode = current_inode()?;
+        let waker = Waker::new().map_err(|source| OpenError::Socket { source })?;
+        let socket = bind::open_socket()?;
+        let receive_buffer = bind::set_options(&socket, config)?;
+        let mut buffer = vec![0; buffer_size(config)].into_boxed_slice();
+        let bound = bind::bind_groups(&socket, config, &mut buffer)?;
+        let mut account = Account::new(config.groups());
+        for _ in 0..bound.overruns {
+            account.enobufs();
+        }
+        Ok(Self {
+            effective: Effective::read_back(config, socket.port_id(), receive_buffer, bound.flags),
+            socket,
+            buffer,
+            early: bound.early,
+            account,
+            waker,
+            netns_inode,
+            last_empty_ns: None,
+            sequence: bound.sequence,
+        })
+    }
+
+    /// The settings in effect, and where they differ from those asked for.
+    #[must_use]
+    pub const fn effective(&self) -> &Effective {
+        &self.effective
+    }
+
+    /// Inode number of the namespace that is read.
+    #[must_use]
+    pub const fn netns_inode(&self) -> u32 {
+        self.netns_inode
+    }
+
+    /// A handle that interrupts [`Nflog::recv`] from another thread.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Waits up to `timeout` (`None`: for ever) for entries. `None` means that the time is over or the waker was used.
+    /// Overruns and unreadable datagrams are not errors: see [`Nflog::loss`].
+    ///
+    /// # Errors
+    /// If a system call on the socket fails.
+    pub fn recv(&mut self, timeout: Option<Duration>) -> Result<Option<Batch<'_>>, RecvError> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if self.waker.take().map_err(RecvError::Wait)? {
+                return Ok(None);
+            }
+            let now_ns = monotonic_ns();
+            if let Some(len) = self.fetch()? {
+                let datagram = &self.buffer[..len];
+                return Ok(Some(Batch::new(
+                    datagram,
+                    &mut self.account,
+                    now_ns,
+                    self.last_empty_ns,
+                )));
+            }
+            // Taken before the socket was looked at: what arrives later is newer.
+            self.last_empty_ns = Some(now_ns);
+            self.account.empty();
+            self.read_drops()?;
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+            self.socket
+                .wait(self.waker.as_fd(), left)
+                .map_err(RecvError::Wait)?;
+        }
+    }
+
+    /// Puts the next datagram into the buffer; `None` if there is none.
+    fn fetch(&mut self) -> Result<Option<usize>, RecvError> {
+        if let Some(early) = self.early.pop_front() {
+            if early.truncated {
+                self.account.truncated();
+            }
+            self.buffer[..early.bytes.len()].copy_from_slice(&early.bytes);
+            return Ok(Some(early.bytes.len()));
+        }
+        loop {
+            match self.socket.recv(&mut self.buffer).map_err(RecvError::Receive)? {
+                Received::Empty => return Ok(None),
+                Received::Overrun => self.account.enobufs(),
+                Received::Datagram { len, truncated } => {
+                    if truncated {
+                        self.account.truncated();
+                    }
+                    return Ok(Some(len));
+                }
+            }
+        }
+    }
+
+    fn read_drops(&mut self) -> Result<(), RecvError> {
+        let drops = self.socket.drops().map_err(RecvError::Drops)?;
+        self.account.sk_drops(drops);
+        Ok(())
+    }
+
+    /// Everything lost since [`Nflog::open`].
+    ///
+    /// # Errors
+    /// If the socket's drop count cannot be read.
+    pub fn loss(&mut self) -> Result<Loss, RecvError> {
+        self.read_drops()?;
+        Ok(self.account.totals())
+    }
+
+    /// Packets of one group found missing since [`Nflog::open`]; `None` if the group is not read here.
+    #[must_use]
+    pub fn gaps(&self, group: u16) -> Option<u64> {
+        self.account.gaps(group)
+    }
+
+    /// Ends the groups. Entries that the kernel holds are delivered before it confirms, and handed to `rest`. Never hangs:
+    /// when traffic outruns `rest`, it gives up after some seconds. Returns the final account.
+    ///
+    /// # Errors
+    /// If a group could not be unbound in order. The socket is closed in any case.
+    pub fn close(mut self, mut rest: impl FnMut(&mut Batch<'_>)) -> Result<Loss, CloseError> {
+        // Makes room for what the kernel flushes when it unbinds, and for its answer.
+        let deadline = Instant::now() + DRAIN_DEADLINE;
+        while let Some(len) = self.fetch()? {
+            let datagram = &self.buffer[..len];
+            rest(&mut Batch::new(
+                datagram,
+                &mut self.account,
+                monotonic_ns(),
+                self.last_empty_ns,
+            ));
+            if Instant::now() > deadline && self.early.is_empty() {
+                break;
+            }
+        }
+        for group in self.effective.groups.clone() {
+            self.unbind(group, &mut rest)?;
+        }
+        Ok(self.loss()?)
+    }
+
+    fn unbind(&mut self, group: u16, rest: &mut impl FnMut(&mut Batch<'_>)) -> Result<(), CloseError> {
+        let account = &mut self.account;
+        let last_empty_ns = self.last_empty_ns;
+        let mut keep = |seen: Seen<'_>| match seen {
+            Seen::Overrun => account.enobufs(),
+            Seen::Datagram { bytes, truncated } => {
+                if truncated {
+                    account.truncated();
+                }
+                rest(&mut Batch::new(bytes, account, monotonic_ns(), last_empty_ns));
+            }
+        };
+        let answer = exchange(
+            &self.socket,
+            &mut self.sequence,
+            &mut self.buffer,
+            |sequence| command::unbind(group, sequence),
+            &mut keep,
+        )
+        .map_err(|source| CloseError::Exchange { group, source })?;
+        match answer.errno {
+            0 => Ok(()),
+            // The first request worked, but its answer was dropped.
+            libc::ENODEV if answer.repeated => Ok(()),
+            errno => Err(CloseError::Refused {
+                group,
+                source: io::Error::from_raw_os_error(errno),
+            }),
+        }
+    }
+}
+
+impl AsFd for Nflog {
+    /// The netlink socket, for an event loop: when it is readable, [`Nflog::recv`] does not wait.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Room for the longest datagram. The kernel makes a batch as large as the slab that `nlbufsiz` (or one packet, if that is
+/// longer) ends up in, which is the next power of two.
+fn buffer_size(config: &Config) -> usize {
+    /// More than the attributes other than the payload take, and the overhead of an skb.
+    const OVERHEAD: u32 = 4096;
+    let longest = config.nlbufsiz().max(config.copy_range()) + OVERHEAD;
+    longest.next_power_of_two() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_holds_the_longest_datagrams_measured() {
+        for (nlbufsiz, longest) in [(130_752, 130_544), (131_072, 261_652), (65_536, 130_544)] {
+            let config = Config::builder().group(1).nlbufsiz(nlbufsiz).build().unwrap();
+            assert!(buffer_size(&config) >= longest, "nlbufsiz {nlbufsiz}");
+        }
+        let config = Config::builder().group(1).nlbufsiz(8192).copy_range(65_531);
+        assert!(buffer_size(&config.build().unwrap()) >= 65_531 + 700);
+    }
+
+    #[test]
+    fn a_reader_can_move_to_a_thread() {
+        fn movable<T: Send>() {}
+        movable::<Nflog>();
+        movable::<Waker>();
+    }
+}

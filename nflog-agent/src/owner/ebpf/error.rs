@@ -1,0 +1,82 @@
+//! Why the probes cannot be used.
+
+use std::io;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use thiserror::Error;
+
+use super::btf::BtfError;
+
+/// Why the probes cannot be used, or why one of them cannot.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The kernel has no kprobes that `perf_event_open` can make.
+    #[error(
+        "this kernel has no kprobes (CONFIG_KPROBE_EVENTS, CONFIG_BPF_EVENTS): use a distribution kernel"
+    )]
+    NoKprobes,
+    /// The kernel does not describe its own types.
+    #[error(
+        "cannot read {path}: {source}; the kernel needs CONFIG_DEBUG_INFO_BTF, and the agent a view of the host's /sys"
+    )]
+    NoBtf {
+        /// Where BTF is looked for.
+        path: &'static str,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
+    /// BTF does not have what is needed.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The object cannot be loaded: maps or globals.
+    #[error("the kernel refuses the eBPF maps: {}; the agent needs CAP_BPF and CAP_PERFMON, before 5.8 CAP_SYS_ADMIN", chain(.0))]
+    Load(Box<EbpfError>),
+    /// The embedded object lacks a map: it was built from other sources.
+    #[error("the embedded eBPF object has no map `{name}`: rebuild the agent")]
+    NoMap {
+        /// Map name.
+        name: &'static str,
+    },
+    /// The embedded object lacks a program: it was built from other sources.
+    #[error("the embedded eBPF object has no program `{name}`: rebuild the agent")]
+    NoProgram {
+        /// Program name.
+        name: &'static str,
+    },
+    /// A map cannot be used.
+    #[error("eBPF map: {}", chain(.0))]
+    Map(#[from] MapError),
+    /// The kernel refuses a program.
+    #[error("the kernel refuses the eBPF program `{name}`: {}", chain(.source))]
+    Program {
+        /// Program name.
+        name: &'static str,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// The probed function does not exist or cannot be probed.
+    #[error("cannot probe the kernel function `{symbol}`: {}", chain(.source))]
+    Attach {
+        /// Kernel function.
+        symbol: &'static str,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,192 @@
+//! Owner source of choice: kprobes that write the owner of each logged packet into a map before the NFLOG message exists.
+//!
+//! This module loads and attaches them and looks answers up. A lookup is one `bpf(2)` call that does not sleep.
+
+mod btf;
+mod error;
+mod offsets;
+mod probes;
+
+use std::fs;
+use std::path::Path;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use nflog_common::{LoggedOwner, PacketKey, SocketOwner, Stat, method, reason};
+
+pub use btf::BtfError;
+pub use error::OpenError;
+use probes::attach_all;
+
+use super::key::packet_key;
+use super::{Attribution, Comm, Method, Owner, Reason};
+use crate::packet::Packet;
+
+const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nflog-ebpf.o"));
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Loaded and attached probes. Dropping it detaches them.
+pub struct Probes {
+    ebpf: Ebpf,
+    packets: HashMap<MapData, PacketKey, LoggedOwner>,
+    stats: PerCpuArray<MapData, u64>,
+    missing: Vec<OpenError>,
+}
+
+impl Probes {
+    /// Loads the programs, tells them the NFLOG groups to watch, and attaches them.
+    ///
+    /// `log_level` is the highest level of the programs' own messages (`aya-log`); `None` compiles them out at load.
+    ///
+    /// # Errors
+    /// When the kernel has no BTF or lacks a struct member, when it has no kprobes, without CAP_BPF and CAP_PERFMON
+    /// (CAP_SYS_ADMIN before 5.8), or when a program is refused.
+    pub fn open(groups: &[u16], log_level: Option<aya_log::Level>) -> Result<Self, OpenError> {
+        probes::require_kprobes(Path::new("/sys"))?;
+        let btf = fs::read(KERNEL_BTF).map_err(|source| OpenError::NoBtf {
+            path: KERNEL_BTF,
+            source,
+        })?;
+        let offsets = offsets::find(&btf::Btf::parse(&btf)?)?;
+        let level = log_level.map_or(0, |level| level as u8);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("OFFSETS", &offsets, true)
+            .override_global(aya_log::LEVEL, &level, true)
+            .load(OBJECT)
+            .map_err(|source| OpenError::Load(Box::new(source)))?;
+        watch(&mut ebpf, groups)?;
+        let missing = attach_all(&mut ebpf)?;
+        // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
+        let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
+        let stats = PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?;
+        Ok(Self {
+            ebpf,
+            packets,
+            stats,
+            missing,
+        })
+    }
+
+    /// Optional probes that this kernel does not take, each with its reason. Without them some packets get no owner; none
+    /// gets a wrong one.
+    #[must_use]
+    pub fn missing(&self) -> &[OpenError] {
+        &self.missing
+    }
+
+    /// The programs' messages, to be read with `aya-log`.
+    ///
+    /// # Errors
+    /// When the map is gone: it can be taken once.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+
+    /// A handle for lookups by one thread.
+    #[must_use]
+    pub const fn lookup(&self) -> Lookup<'_> {
+        Lookup {
+            packets: &self.packets,
+        }
+    }
+
+    /// The programs' counters, summed over CPUs, in the order of [`Stat::ALL`].
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn stats(&self) -> Result<[u64; Stat::ALL.len()], MapError> {
+        let mut totals = [0; Stat::ALL.len()];
+        for (stat, total) in Stat::ALL.into_iter().zip(&mut totals) {
+            *total = self.stats.get(&(stat as u32), 0)?.iter().sum();
+        }
+        Ok(totals)
+    }
+}
+
+/// Looks up whose a logged packet is.
+#[derive(Clone, Copy)]
+pub struct Lookup<'a> {
+    packets: &'a HashMap<MapData, PacketKey, LoggedOwner>,
+}
+
+impl Lookup<'_> {
+    /// The owner of `packet`, logged in namespace `netns` at `hook` (`NF_INET_*`).
+    ///
+    /// `logged_after` is a lower bound of the time of the log call, `CLOCK_MONOTONIC` ns: when the answer for this tuple
+    /// changed since then, it may be another packet's, and the answer is `ambiguous`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the lookup for another reason than that there is no entry.
+    pub fn owner(
+        &self,
+        netns: u32,
+        hook: u8,
+        packet: &Packet,
+        logged_after: u64,
+    ) -> Result<Attribution, MapError> {
+        let Some(key) = packet_key(netns, hook, packet) else {
+            return Ok(Attribution::Unowned(Reason::Unparsable));
+        };
+        match self.packets.get(&key, 0) {
+            Ok(answer) if answer.changed_at > logged_after => Ok(Attribution::Unowned(Reason::Ambiguous)),
+            Ok(answer) => Ok(attribution(&answer)),
+            Err(MapError::KeyNotFound) => Ok(Attribution::Unowned(Reason::Missed)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn attribution(answer: &LoggedOwner) -> Attribution {
+    let method = match answer.method {
+        method::SOCKET => Method::Socket,
+        method::ACCEPTED => Method::Accepted,
+        method::INHERITED => Method::Inherited,
+        method::LISTENER => Method::Listener,
+        method::TOMBSTONE => Method::Tombstone,
+        _ => return Attribution::Unowned(no_owner(answer.reason)),
+    };
+    Attribution::Owned {
+        owner: owner(&answer.owner),
+        method,
+    }
+}
+
+const fn no_owner(code: u8) -> Reason {
+    match code {
+        reason::FORWARDED => Reason::Forwarded,
+        reason::TIME_WAIT => Reason::TimeWait,
+        reason::KERNEL_SOCKET => Reason::KernelSocket,
+        reason::OLDER_THAN_AGENT => Reason::OlderThanAgent,
+        reason::AMBIGUOUS => Reason::Ambiguous,
+        _ => Reason::NoSocket,
+    }
+}
+
+fn owner(socket: &SocketOwner) -> Owner {
+    let nonzero = |value| if value == 0 { None } else { Some(value) };
+    Owner {
+        pid: socket.tgid,
+        start_boottime: nonzero(socket.start_boottime),
+        uid: socket.uid,
+        comm: Comm::new(socket.comm),
+        cgroup_id: nonzero(socket.cgroup_id),
+    }
+}
+
+/// Sets the bit of each group in the programs' filter.
+fn watch(ebpf: &mut Ebpf, groups: &[u16]) -> Result<(), OpenError> {
+    let map = ebpf
+        .map_mut("GROUPS")
+        .ok_or(OpenError::NoMap { name: "GROUPS" })?;
+    let mut filter: Array<_, u64> = Array::try_from(map)?;
+    for &group in groups {
+        let index = u32::from(group / 64);
+        let word = filter.get(&index, 0)? | 1 << (group % 64);
+        filter.set(index, word, 0)?;
+    }
+    Ok(())
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, OpenError> {
+    ebpf.take_map(name).ok_or(OpenError::NoMap { name })
+}

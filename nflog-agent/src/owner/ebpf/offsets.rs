@@ -1,0 +1,92 @@
+//! The field offsets that the eBPF programs read, looked up in the running kernel's BTF.
+
+use nflog_common::{Field, Offsets};
+
+use super::btf::{Btf, BtfError, Member};
+
+/// Finds every field.
+///
+/// # Errors
+/// Names the first struct member that this kernel does not have.
+pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
+    let at = |structure, path| {
+        btf.member(structure, path)
+            .and_then(|member| byte_offset(member, structure, path))
+    };
+    Ok(Offsets {
+        sk_buff_sk: at("sk_buff", "sk")?,
+        sk_buff_head: at("sk_buff", "head")?,
+        sk_buff_network_header: at("sk_buff", "network_header")?,
+        sk_buff_protocol: at("sk_buff", "protocol")?,
+        sock_family: at("sock", "__sk_common.skc_family")?,
+        sock_state: at("sock", "__sk_common.skc_state")?,
+        sock_num: at("sock", "__sk_common.skc_num")?,
+        sock_dport: at("sock", "__sk_common.skc_dport")?,
+        sock_daddr: at("sock", "__sk_common.skc_daddr")?,
+        sock_rcv_saddr: at("sock", "__sk_common.skc_rcv_saddr")?,
+        sock_v6_daddr: at("sock", "__sk_common.skc_v6_daddr")?,
+        sock_v6_rcv_saddr: at("sock", "__sk_common.skc_v6_rcv_saddr")?,
+        sock_net: at("sock", "__sk_common.skc_net.net")?,
+        sock_flags: at("sock", "__sk_common.skc_flags")?,
+        sock_protocol: at("sock", "sk_protocol")?,
+        sock_socket: at("sock", "sk_socket")?,
+        socket_file: at("socket", "file")?,
+        net_ns_inum: at("net", "ns.inum")?,
+        request_sock_listener: at("request_sock", "__req_common.skc_listener")?,
+        task_group_leader: at("task_struct", "group_leader")?,
+        task_start_boottime: at("task_struct", "start_boottime")?,
+        task_comm: at("task_struct", "comm")?,
+        sock_ipv6only: bit_field(
+            btf.member("sock", "__sk_common.skc_ipv6only")?,
+            "sock",
+            "__sk_common.skc_ipv6only",
+        )?,
+        nf_loginfo_type: at("nf_loginfo", "type")?,
+        nf_loginfo_ulog_group: at("nf_loginfo", "u.ulog.group")?,
+    })
+}
+
+/// A member that the programs read as a whole must not be a bit field, and its offset must fit.
+fn byte_offset(member: Member, structure: &'static str, path: &'static str) -> Result<u16, BtfError> {
+    let missing = BtfError::Missing {
+        structure,
+        member: path,
+    };
+    if member.bit_size != 0 || member.bit_offset % 8 != 0 {
+        return Err(missing);
+    }
+    u16::try_from(member.bit_offset / 8).map_err(|_| missing)
+}
+
+/// The byte of a one-bit field and its mask in it; bits count from the low end on little-endian machines.
+fn bit_field(member: Member, structure: &'static str, path: &'static str) -> Result<Field, BtfError> {
+    let missing = BtfError::Missing {
+        structure,
+        member: path,
+    };
+    if member.bit_size != 1 {
+        return Err(missing);
+    }
+    let offset = u16::try_from(member.bit_offset / 8).map_err(|_| missing)?;
+    let bit = member.bit_offset % 8;
+    let mask = if cfg!(target_endian = "little") {
+        1 << bit
+    } else {
+        0x80 >> bit
+    };
+    Ok(Field { offset, mask, pad: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_kernel_has_every_field() {
+        let data = std::fs::read("/sys/kernel/btf/vmlinux").expect("this kernel has BTF");
+        let offsets = find(&Btf::parse(&data).unwrap()).unwrap();
+        assert_eq!(offsets.sock_daddr, 0);
+        assert_eq!(offsets.nf_loginfo_ulog_group, 8);
+        assert!(offsets.sock_ipv6only.mask.is_power_of_two());
+    }
+}

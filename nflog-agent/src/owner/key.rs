@@ -1,0 +1,134 @@
+//! The key under which the eBPF side files its answer, rebuilt from the NFLOG message. Both sides must agree on every
+//! field; see `nflog-ebpf/src/packet.rs`.
+
+use std::net::IpAddr;
+
+use nflog_common::PacketKey;
+
+use crate::packet::{Packet, Transport};
+
+/// The key of a packet logged in namespace `netns` at `hook`; `None` when its headers were not captured far enough.
+pub(super) fn packet_key(netns: u32, hook: u8, packet: &Packet) -> Option<PacketKey> {
+    let (source_port, destination_port) = match packet.transport {
+        Transport::Tcp {
+            source, destination, ..
+        }
+        | Transport::Ports { source, destination } => (source, destination),
+        Transport::Icmp { echo_id, .. } => (echo_id.unwrap_or(0), 0),
+        Transport::Other => (0, 0),
+        // A later fragment has no ports on either side; anything else without a transport header was cut off.
+        Transport::Absent if packet.fragment => (0, 0),
+        Transport::Absent => return None,
+    };
+    Some(PacketKey {
+        netns,
+        protocol: packet.protocol?,
+        hook,
+        source_port,
+        destination_port,
+        pad: 0,
+        source: address(packet.source?),
+        destination: address(packet.destination?),
+    })
+}
+
+const fn address(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKET: Packet = Packet {
+        source: Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))),
+        destination: Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2))),
+        protocol: Some(6),
+        transport: Transport::Tcp {
+            source: 40_000,
+            destination: 443,
+            flags: 2,
+        },
+        length: Some(60),
+        captured: 60,
+        ttl: Some(64),
+        fragment: false,
+        problem: None,
+    };
+
+    #[test]
+    fn ipv4_addresses_are_mapped_and_ports_kept() {
+        let key = packet_key(4_026_531_840, 3, &PACKET).unwrap();
+        assert_eq!(
+            key.source,
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1]
+        );
+        assert_eq!(
+            (key.source_port, key.destination_port, key.protocol, key.hook),
+            (40_000, 443, 6, 3)
+        );
+    }
+
+    #[test]
+    fn an_echo_is_filed_under_its_identifier_and_an_icmp_error_under_none() {
+        let echo = Transport::Icmp {
+            kind: 8,
+            code: 0,
+            echo_id: Some(77),
+        };
+        let error = Transport::Icmp {
+            kind: 3,
+            code: 3,
+            echo_id: None,
+        };
+        assert_eq!(
+            packet_key(
+                1,
+                3,
+                &Packet {
+                    transport: echo,
+                    ..PACKET
+                }
+            )
+            .unwrap()
+            .source_port,
+            77
+        );
+        assert_eq!(
+            packet_key(
+                1,
+                3,
+                &Packet {
+                    transport: error,
+                    ..PACKET
+                }
+            )
+            .unwrap()
+            .source_port,
+            0
+        );
+    }
+
+    #[test]
+    fn a_cut_off_packet_has_no_key_but_a_later_fragment_has() {
+        let cut_off = Packet {
+            transport: Transport::Absent,
+            ..PACKET
+        };
+        assert_eq!(packet_key(1, 3, &cut_off), None);
+        assert!(
+            packet_key(
+                1,
+                3,
+                &Packet {
+                    fragment: true,
+                    ..cut_off
+                }
+            )
+            .is_some()
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! Which attribute holds what: the one place that knows, for every output format.
+//!
+//! Invariants: a key is given at most once per record; what is unknown is not given.
+
+use super::semconv::{self, Key};
+use super::text;
+use super::{Device, Direction, Loss, Record, TimeSource};
+use crate::owner::Owner;
+use crate::packet::{Packet, Problem, Transport};
+use crate::workload::Process;
+
+/// Takes attributes one by one.
+pub(super) trait Attributes {
+    fn text(&mut self, key: Key, value: &str);
+    fn int(&mut self, key: Key, value: i64);
+    fn boolean(&mut self, key: Key, value: bool);
+
+    fn optional_int(&mut self, key: Key, value: Option<impl Into<i64>>) {
+        if let Some(value) = value {
+            self.int(key, value.into());
+        }
+    }
+}
+
+/// Attributes of a packet's record.
+pub(super) fn of_record(record: &Record<'_>, out: &mut impl Attributes) {
+    of_packet(record.packet, out);
+    of_entry(record, out);
+    of_devices(record, out);
+    out.text(semconv::OWNER_METHOD, record.attribution.method_name());
+    if let Some(reason) = record.attribution.reason_name() {
+        out.text(semconv::OWNER_REASON, reason);
+    }
+    if let Some(owner) = record.attribution.owner() {
+        of_owner(owner, record.process, out);
+    }
+}
+
+/// Attributes of a loss record.
+pub(super) fn of_loss(loss: &Loss, out: &mut impl Attributes) {
+    out.int(semconv::NETNS_INODE, loss.netns.into());
+    out.int(semconv::GROUP, loss.group.into());
+    out.int(
+        semconv::LOSS_PACKETS,
+        i64::try_from(loss.packets).unwrap_or(i64::MAX),
+    );
+    out.text(semconv::LOSS_REASON, loss.reason);
+}
+
+/// Value of `nflog.packet.problem`.
+pub(super) const fn problem_name(problem: Problem) -> &'static str {
+    match problem {
+        Problem::Truncated => "truncated",
+        Problem::Malformed => "malformed",
+        Problem::NotIp => "not-ip",
+    }
+}
+
+fn of_packet(packet: &Packet, out: &mut impl Attributes) {
+    if let Some(address) = packet.source.or(packet.destination) {
+        out.text(
+            semconv::NETWORK_TYPE,
+            if address.is_ipv4() { "ipv4" } else { "ipv6" },
+        );
+    }
+    if let Some(protocol) = packet.protocol {
+        out.text(semconv::NETWORK_TRANSPORT, text::protocol(protocol).as_str());
+    }
+    for (key, address) in [
+        (semconv::SOURCE_ADDRESS, packet.source),
+        (semconv::DESTINATION_ADDRESS, packet.destination),
+    ] {
+        if let Some(address) = address {
+            out.text(key, text::address(address).as_str());
+        }
+    }
+    of_transport(packet.transport, out);
+    out.optional_int(semconv::PACKET_LENGTH, packet.length);
+    if packet.length.is_none_or(|length| packet.captured < length) {
+        out.int(semconv::PACKET_CAPTURED, packet.captured.into());
+    }
+    out.optional_int(semconv::IP_TTL, packet.ttl);
+    if packet.fragment {
+        out.boolean(semconv::IP_FRAGMENT, true);
+    }
+    if let Some(problem) = packet.problem {
+        out.text(semconv::PACKET_PROBLEM, problem_name(problem));
+    }
+}
+
+fn of_transport(transport: Transport, out: &mut impl Attributes) {
+    match transport {
+        Transport::Absent | Transport::Other => {}
+        Transport::Tcp {
+            source,
+            destination,
+            flags,
+        } => {
+            out.int(semconv::SOURCE_PORT, source.into());
+            out.int(semconv::DESTINATION_PORT, destination.into());
+            out.text(semconv::TCP_FLAGS, text::tcp_flags(flags).as_str());
+        }
+        Transport::Ports { source, destination } => {
+            out.int(semconv::SOURCE_PORT, source.into());
+            out.int(semconv::DESTINATION_PORT, destination.into());
+        }
+        Transport::Icmp { kind, code, echo_id } => {
+            out.int(semconv::ICMP_TYPE, kind.into());
+            out.int(semconv::ICMP_CODE, code.into());
+            out.optional_int(semconv::ICMP_ECHO_ID, echo_id);
+        }
+    }
+}
+
+fn of_entry(record: &Record<'_>, out: &mut impl Attributes) {
+    out.int(semconv::NETNS_INODE, record.netns.into());
+    out.int(semconv::GROUP, record.group.into());
+    if !record.prefix.is_empty() {
+        out.text(semconv::PREFIX, record.prefix);
+    }
+    out.text(semconv::HOOK, record.hook);
+    out.text(semconv::FAMILY, record.family);
+    out.optional_int(semconv::SEQ, record.seq);
+    out.optional_int(semconv::SEQ_GLOBAL, record.seq_global);
+    out.optional_int(semconv::MARK, record.mark);
+    out.text(
+        semconv::TIME_SOURCE,
+        match record.time_source {
+            TimeSource::Kernel => "kernel",
+            TimeSource::Agent => "agent",
+        },
+    );
+    out.optional_int(semconv::SOCKET_UID, record.socket_uid);
+    out.optional_int(semconv::SOCKET_GID, record.socket_gid);
+    if let Some(address) = record.hwaddr.filter(|address| !address.is_empty()) {
+        out.text(semconv::HW_ADDRESS, text::hwaddr(address).as_str());
+    }
+}
+
+fn of_devices(record: &Record<'_>, out: &mut impl Attributes) {
+    let fitting = match record.direction {
+        None => None,
+        Some(Direction::Receive) => {
+            out.text(semconv::NETWORK_IO_DIRECTION, "receive");
+            record.indev
+        }
+        Some(Direction::Transmit) => {
+            out.text(semconv::NETWORK_IO_DIRECTION, "transmit");
+            record.outdev
+        }
+    };
+    if let Some(name) = fitting.and_then(|device| device.name) {
+        out.text(semconv::NETWORK_INTERFACE_NAME, name);
+    }
+    of_device(record.indev, semconv::INDEV, semconv::INDEV_INDEX, out);
+    of_device(record.outdev, semconv::OUTDEV, semconv::OUTDEV_INDEX, out);
+    of_device(
+        record.physindev,
+        semconv::PHYSINDEV,
+        semconv::PHYSINDEV_INDEX,
+        out,
+    );
+    of_device(
+        record.physoutdev,
+        semconv::PHYSOUTDEV,
+        semconv::PHYSOUTDEV_INDEX,
+        out,
+    );
+}
+
+fn of_device(device: Option<Device<'_>>, name: Key, index: Key, out: &mut impl Attributes) {
+    match device {
+        Some(Device {
+            name: Some(value), ..
+        }) => out.text(name, value),
+        Some(Device {
+            index: value,
+            name: None,
+        }) => out.int(index, value.into()),
+        None => {}
+    }
+}
+
+fn of_owner(owner: &Owner, process: Option<&Process>, out: &mut impl Attributes) {
+    out.int(semconv::PROCESS_PID, owner.pid.into());
+    let path = process.and_then(|process| process.executable.as_deref());
+    let name = path.map_or(owner.comm.as_str(), executable_name);
+    if !name.is_empty() {
+        out.text(semconv::PROCESS_EXECUTABLE_NAME, name);
+    }
+    if let Some(path) = path {
+        out.text(semconv::PROCESS_EXECUTABLE_PATH, path);
+    }
+    out.int(semconv::PROCESS_USER_ID, owner.uid.into());
+    if let Some(path) = process.and_then(|process| process.cgroup_path.as_deref()) {
+        out.text(semconv::PROCESS_LINUX_CGROUP, path);
+    }
+    // kernfs counts ids up from 1: one that does not fit is not an id.
+    out.optional_int(
+        semconv::CGROUP_ID,
+        owner.cgroup_id.and_then(|id| i64::try_from(id).ok()),
+    );
+}
+
+/// Last component of the target of `/proc/PID/exe`, without the mark that the kernel appends to an unlinked file's path.
+fn executable_name(path: &str) -> &str {
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_name_is_the_last_component() {
+        assert_eq!(executable_name("/usr/bin/curl"), "curl");
+        assert_eq!(executable_name("/usr/bin/curl (deleted)"), "curl");
+        assert_eq!(executable_name("curl"), "curl");
+    }
+}

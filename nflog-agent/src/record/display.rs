@@ -1,0 +1,263 @@
+//! A packet as one line of text: the body of its OTLP record, and what the console prints.
+//!
+//! Invariants: no line break and no control character, whatever the rule prefix, device name or `comm` contains.
+
+use std::net::IpAddr;
+
+use super::attributes::problem_name;
+use super::text;
+use super::{Device, Loss, Record};
+use crate::owner::Attribution;
+use crate::packet::{Packet, Transport};
+use crate::workload::Workload;
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// ANSI colours.
+    pub colour: bool,
+    /// Fixed column widths, `-` for an empty prefix or device.
+    pub columns: bool,
+}
+
+const CYAN: &str = "\x1b[36m";
+const GREEN: &str = "\x1b[32m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const RESET: &str = "\x1b[0m";
+
+/// Characters of a container id that a line shows, as `docker ps` and `crictl ps` do.
+const SHORT_ID: usize = 12;
+
+/// Appends the line of a packet, without a line break: hook, prefix, devices, tuple, flags, length, owner, workload.
+pub fn packet(out: &mut Vec<u8>, record: &Record<'_>, style: Style) {
+    let mut line = Line {
+        out,
+        style,
+        first: true,
+    };
+    line.column(11, CYAN, |out| out.extend_from_slice(record.hook.as_bytes()));
+    line.column(16, YELLOW, |out| {
+        text::push_escaped(out, record.prefix.trim_end());
+    });
+    line.column(12, "", |out| devices(out, record));
+    line.column(48, "", |out| tuple(out, record.packet));
+    line.column(7, "", |out| flags(out, record.packet.transport));
+    line.column(8, "", |out| length(out, record.packet));
+    let owned = record.attribution.owner().is_some();
+    line.field(if owned { GREEN } else { RED }, |out| {
+        owner(out, record.attribution);
+    });
+    if let Some(process) = record.process {
+        workload(&mut line, &process.workload);
+    }
+}
+
+/// Appends the line of a loss record, without a line break.
+pub fn loss(out: &mut Vec<u8>, loss: &Loss, style: Style) {
+    let mut line = Line {
+        out,
+        style,
+        first: true,
+    };
+    line.field(RED, |out| {
+        out.extend_from_slice(b"lost ");
+        text::push_decimal(out, loss.packets);
+        out.extend_from_slice(if loss.packets == 1 {
+            b" packet of group "
+        } else {
+            b" packets of group "
+        });
+        text::push_decimal(out, loss.group.into());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(loss.reason.as_bytes());
+    });
+}
+
+/// Fields separated by one space; an empty field leaves no trace unless there are columns.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    style: Style,
+    first: bool,
+}
+
+impl Line<'_> {
+    fn field(&mut self, colour: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.write(0, colour, write);
+    }
+
+    fn column(&mut self, width: usize, colour: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.write(if self.style.columns { width } else { 0 }, colour, write);
+    }
+
+    fn write(&mut self, width: usize, colour: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.out.len();
+        if !self.first {
+            self.out.push(b' ');
+        }
+        let colour = if self.style.colour { colour } else { "" };
+        self.out.extend_from_slice(colour.as_bytes());
+        let content = self.out.len();
+        write(self.out);
+        if self.out.len() == content {
+            if width == 0 {
+                self.out.truncate(start);
+                return;
+            }
+            self.out.push(b'-');
+        }
+        // Continuation bytes do not advance the cursor.
+        let shown = self.out[content..]
+            .iter()
+            .filter(|byte| **byte & 0xc0 != 0x80)
+            .count();
+        if !colour.is_empty() {
+            self.out.extend_from_slice(RESET.as_bytes());
+        }
+        self.out
+            .extend(std::iter::repeat_n(b' ', width.saturating_sub(shown)));
+        self.first = false;
+    }
+}
+
+/// `eth0>` in, `>eth0` out, `eth0>eth1` through; bridge ports in parentheses.
+fn devices(out: &mut Vec<u8>, record: &Record<'_>) {
+    if record
+        .indev
+        .or(record.outdev)
+        .or(record.physindev)
+        .or(record.physoutdev)
+        .is_none()
+    {
+        return;
+    }
+    device(out, record.indev);
+    port(out, record.physindev);
+    out.push(b'>');
+    device(out, record.outdev);
+    port(out, record.physoutdev);
+}
+
+fn device(out: &mut Vec<u8>, device: Option<Device<'_>>) {
+    let Some(device) = device else { return };
+    if let Some(name) = device.name {
+        text::push_escaped(out, name);
+    } else {
+        out.extend_from_slice(b"if");
+        text::push_decimal(out, device.index.into());
+    }
+}
+
+fn port(out: &mut Vec<u8>, port: Option<Device<'_>>) {
+    if port.is_some() {
+        out.push(b'(');
+        device(out, port);
+        out.push(b')');
+    }
+}
+
+/// `tcp 10.1.2.3:44321 > [2001:db8::1]:443`, as much of it as is known.
+fn tuple(out: &mut Vec<u8>, packet: &Packet) {
+    if let Some(protocol) = packet.protocol {
+        out.extend_from_slice(text::protocol(protocol).as_bytes());
+        out.push(b' ');
+    }
+    let (source, destination) = match packet.transport {
+        Transport::Tcp {
+            source, destination, ..
+        }
+        | Transport::Ports { source, destination } => (Some(source), Some(destination)),
+        Transport::Icmp { .. } | Transport::Absent | Transport::Other => (None, None),
+    };
+    if packet.source.or(packet.destination).is_some() {
+        end(out, packet.source, source);
+        out.extend_from_slice(b" > ");
+        end(out, packet.destination, destination);
+    }
+    if let Some(problem) = packet.problem {
+        if out.last().is_some_and(|last| *last != b' ') {
+            out.push(b' ');
+        }
+        out.extend_from_slice(problem_name(problem).as_bytes());
+    }
+}
+
+fn end(out: &mut Vec<u8>, address: Option<IpAddr>, port: Option<u16>) {
+    let Some(address) = address else {
+        out.push(b'?');
+        return;
+    };
+    let brackets = address.is_ipv6() && port.is_some();
+    if brackets {
+        out.push(b'[');
+    }
+    out.extend_from_slice(text::address(address).as_bytes());
+    if brackets {
+        out.push(b']');
+    }
+    if let Some(port) = port {
+        out.push(b':');
+        text::push_decimal(out, port.into());
+    }
+}
+
+fn flags(out: &mut Vec<u8>, transport: Transport) {
+    match transport {
+        Transport::Tcp { flags, .. } => out.extend_from_slice(text::tcp_flags(flags).as_bytes()),
+        Transport::Icmp { kind, code, echo_id } => {
+            out.extend_from_slice(b"type ");
+            text::push_decimal(out, kind.into());
+            out.extend_from_slice(b" code ");
+            text::push_decimal(out, code.into());
+            if let Some(id) = echo_id {
+                out.extend_from_slice(b" id ");
+                text::push_decimal(out, id.into());
+            }
+        }
+        Transport::Absent | Transport::Ports { .. } | Transport::Other => {}
+    }
+}
+
+fn length(out: &mut Vec<u8>, packet: &Packet) {
+    if let Some(length) = packet.length {
+        out.extend_from_slice(b"len ");
+        text::push_decimal(out, length.into());
+    }
+}
+
+/// `comm[pid]`, or `none(reason)`.
+fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
+    match attribution {
+        Attribution::Owned { owner, .. } => {
+            let comm = owner.comm.as_str();
+            text::push_escaped(out, if comm.is_empty() { "?" } else { comm });
+            out.push(b'[');
+            text::push_decimal(out, owner.pid.into());
+            out.push(b']');
+        }
+        Attribution::Unowned(reason) => {
+            out.extend_from_slice(b"none(");
+            out.extend_from_slice(reason.name().as_bytes());
+            out.push(b')');
+        }
+    }
+}
+
+/// `docker:0123456789ab`, `pod:UID`, `unit:NAME`: as many as are known.
+fn workload(line: &mut Line<'_>, workload: &Workload) {
+    if let Some(id) = workload.container_id.as_deref() {
+        line.field("", |out| {
+            out.extend_from_slice(workload.runtime.unwrap_or("container").as_bytes());
+            out.push(b':');
+            text::push_escaped(out, id.get(..SHORT_ID).unwrap_or(id));
+        });
+    }
+    for (kind, value) in [("pod:", &workload.pod_uid), ("unit:", &workload.unit)] {
+        if let Some(value) = value {
+            line.field("", |out| {
+                out.extend_from_slice(kind.as_bytes());
+                text::push_escaped(out, value);
+            });
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Records to bytes: OTLP protobuf, console lines, JSON lines.
+//!
+//! Invariants: a record is copied once, into the open batch; after warm-up the OTLP encoder allocates per batch, not per
+//! record; the bytes of a batch depend on the records pushed since the last [`Encoder::take`] and on nothing else.
+
+mod console;
+mod json;
+mod otlp;
+mod protobuf;
+
+pub use console::Console;
+pub use json::Json;
+pub use otlp::Otlp;
+
+use super::{Loss, Record};
+use crate::export::Batch;
+
+/// Collects records into the open batch.
+pub trait Encoder: Send {
+    /// Adds a packet; from here on the ledger counts it as received and in flight.
+    fn push(&mut self, record: &Record<'_>);
+
+    /// Adds a report of lost packets. Such a report is not a packet: the ledger does not count it.
+    fn push_loss(&mut self, loss: &Loss);
+
+    /// Log records in the open batch, loss reports included.
+    fn records(&self) -> u32;
+
+    /// Size of the open batch if it were taken now, bytes. Never less than the true size.
+    fn bytes(&self) -> usize;
+
+    /// Closes the open batch and starts an empty one.
+    fn take(&mut self) -> Batch;
+}

@@ -1,0 +1,128 @@
+//! Protobuf wire format, writing only. Tags are single bytes: the OTLP log messages have no field above 15.
+
+use crate::record::semconv::Key;
+
+/// Wire type 2 (length-delimited) of a field.
+pub(super) const fn delimited(field: u8) -> u8 {
+    assert!(field < 16, "the tag must fit one byte");
+    field << 3 | 2
+}
+
+/// Wire type 0 (varint) of a field.
+pub(super) const fn varint_tag(field: u8) -> u8 {
+    assert!(field < 16, "the tag must fit one byte");
+    field << 3
+}
+
+/// Wire type 1 (64 bits) of a field.
+pub(super) const fn fixed64_tag(field: u8) -> u8 {
+    assert!(field < 16, "the tag must fit one byte");
+    field << 3 | 1
+}
+
+/// Bytes that [`varint`] writes.
+pub(super) const fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+pub(super) fn varint(out: &mut Vec<u8>, value: u64) {
+    let mut rest = value;
+    while rest >= 0x80 {
+        out.push(low7(rest) | 0x80);
+        rest >>= 7;
+    }
+    out.push(low7(rest));
+}
+
+const fn low7(value: u64) -> u8 {
+    (value & 0x7f) as u8
+}
+
+/// Size of a length-delimited field with one tag byte and `len` bytes of content.
+pub(super) const fn delimited_len(len: usize) -> usize {
+    1 + varint_len(len as u64) + len
+}
+
+/// Tag and length of a length-delimited field; the caller appends `len` bytes.
+pub(super) fn open(out: &mut Vec<u8>, field: u8, len: usize) {
+    out.push(delimited(field));
+    varint(out, len as u64);
+}
+
+/// A string, bytes or message field.
+pub(super) fn bytes(out: &mut Vec<u8>, field: u8, content: &[u8]) {
+    open(out, field, content.len());
+    out.extend_from_slice(content);
+}
+
+pub(super) fn fixed64(out: &mut Vec<u8>, field: u8, value: u64) {
+    out.push(fixed64_tag(field));
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// `AnyValue` fields.
+const STRING_VALUE: u8 = 1;
+const BOOL_VALUE: u8 = 2;
+const INT_VALUE: u8 = 3;
+
+/// An `AnyValue` field that holds a string.
+pub(super) fn any_string(out: &mut Vec<u8>, field: u8, value: &[u8]) {
+    open(out, field, delimited_len(value.len()));
+    bytes(out, STRING_VALUE, value);
+}
+
+/// A `KeyValue` field that holds a string.
+pub(super) fn string_attribute(out: &mut Vec<u8>, field: u8, key: Key, value: &[u8]) {
+    let any = delimited_len(value.len());
+    key_value(out, field, key.head(), any);
+    bytes(out, STRING_VALUE, value);
+}
+
+/// A `KeyValue` field that holds an int.
+pub(super) fn int_attribute(out: &mut Vec<u8>, field: u8, key: Key, value: i64) {
+    let bits = value.cast_unsigned();
+    key_value(out, field, key.head(), 1 + varint_len(bits));
+    out.push(varint_tag(INT_VALUE));
+    varint(out, bits);
+}
+
+/// A `KeyValue` field that holds a bool.
+pub(super) fn bool_attribute(out: &mut Vec<u8>, field: u8, key: Key, value: bool) {
+    key_value(out, field, key.head(), 2);
+    out.extend_from_slice(&[varint_tag(BOOL_VALUE), u8::from(value)]);
+}
+
+/// A `KeyValue` field with a name that is no constant.
+pub(super) fn named_attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &str) {
+    let any = delimited_len(value.len());
+    open(out, field, delimited_len(name.len()) + delimited_len(any));
+    bytes(out, 1, name.as_bytes());
+    any_string(out, 2, value.as_bytes());
+}
+
+/// All of a `KeyValue` before the content of its `AnyValue`.
+fn key_value(out: &mut Vec<u8>, field: u8, head: &[u8], any: usize) {
+    open(out, field, head.len() + varint_len(any as u64) + any);
+    out.extend_from_slice(head);
+    varint(out, any as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_are_as_long_as_announced() {
+        for shift in 0..64 {
+            for value in [1_u64 << shift, (1_u64 << shift) - 1, u64::MAX >> shift] {
+                let mut out = Vec::new();
+                varint(&mut out, value);
+                assert_eq!(out.len(), varint_len(value), "{value}");
+                assert_eq!(
+                    prost::encoding::decode_varint(&mut out.as_slice()).unwrap(),
+                    value
+                );
+            }
+        }
+    }
+}

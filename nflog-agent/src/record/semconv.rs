@@ -1,0 +1,263 @@
+//! The name of every attribute that leaves the agent: one constant each.
+//!
+//! - Names without `nflog.` come from the OpenTelemetry semantic conventions, version [`VERSION`]; no name of our own is
+//!   put under a namespace of theirs.
+//! - What is unknown is absent, never `""` or 0.
+//! - A key's type never changes; ints are OTLP `int_value` (i64).
+
+/// Version of the OpenTelemetry semantic conventions that the names and meanings are taken from.
+pub const VERSION: &str = "1.42.0";
+
+/// `schema_url` of resources and scopes.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
+
+/// Instrumentation scope, and `service.name` of records whose workload has no name.
+pub const SCOPE: &str = "nflog-agent";
+
+/// `event_name` of a packet's record.
+pub const EVENT_PACKET: &str = "nflog.packet";
+
+/// `event_name` of a record about lost packets.
+pub const EVENT_LOSS: &str = "nflog.loss";
+
+/// Type of an attribute's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `string_value`.
+    Text,
+    /// `int_value`.
+    Int,
+    /// `bool_value`.
+    Bool,
+}
+
+/// Where an attribute stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the OTLP Resource: holds for the life of a workload.
+    Resource,
+    /// In the log record.
+    Record,
+}
+
+/// An attribute's name and type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    name: &'static str,
+    kind: Kind,
+    place: Place,
+    /// The name as field 1 of an OTLP `KeyValue`, then the tag of field 2: the part that is the same in every record.
+    head: &'static [u8],
+}
+
+impl Key {
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// The type of its values.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        self.kind
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn place(self) -> Place {
+        self.place
+    }
+
+    pub(super) const fn head(self) -> &'static [u8] {
+        self.head
+    }
+}
+
+/// `0x0a len name 0x12`; `N` is the name's length + 3.
+const fn head<const N: usize>(name: &str) -> [u8; N] {
+    let name = name.as_bytes();
+    assert!(
+        name.len() + 3 == N && name.len() < 0x80,
+        "the length must fit one varint byte"
+    );
+    let mut head = [0; N];
+    head[0] = 0x0a;
+    #[expect(clippy::cast_possible_truncation, reason = "asserted to be less than 0x80")]
+    {
+        head[1] = name.len() as u8;
+    }
+    let mut at = 0;
+    while at < name.len() {
+        head[at + 2] = name[at];
+        at += 1;
+    }
+    head[N - 1] = 0x12;
+    head
+}
+
+macro_rules! keys {
+    ($($(#[$doc:meta])* $constant:ident: $place:ident $kind:ident $name:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub const $constant: Key = Key {
+                name: $name,
+                kind: Kind::$kind,
+                place: Place::$place,
+                head: { const HEAD: [u8; $name.len() + 3] = head($name); &HEAD },
+            };
+        )*
+        /// All of them, in the order of this file.
+        pub const ALL: &[Key] = &[$($constant),*];
+    };
+}
+
+keys! {
+    /// Host name. Convention: development.
+    HOST_NAME: Resource Text "host.name";
+    /// `/etc/machine-id`. Convention: development.
+    HOST_ID: Resource Text "host.id";
+    /// Name of the workload; `nflog-agent` where it has none. Convention: stable.
+    SERVICE_NAME: Resource Text "service.name";
+    /// Full container id, without a runtime prefix. Convention: stable.
+    CONTAINER_ID: Resource Text "container.id";
+    /// `containerd`, `cri-o`, `docker` or `podman`. Convention: development.
+    CONTAINER_RUNTIME_NAME: Resource Text "container.runtime.name";
+    /// Pod UID, with dashes. Convention: stable.
+    K8S_POD_UID: Resource Text "k8s.pod.uid";
+    /// systemd unit, with its suffix.
+    SYSTEMD_UNIT: Resource Text "nflog.systemd.unit";
+
+    /// `ipv4` or `ipv6`. Convention: stable.
+    NETWORK_TYPE: Record Text "network.type";
+    /// IANA keyword in lower case (`tcp`, `udp`, `ipv6-icmp`), else `proto-N`. Convention: stable.
+    NETWORK_TRANSPORT: Record Text "network.transport";
+    /// `receive` or `transmit`, as this host sees it; absent for forwarded packets. Convention: release candidate.
+    NETWORK_IO_DIRECTION: Record Text "network.io.direction";
+    /// The device that fits the direction. Convention: release candidate.
+    NETWORK_INTERFACE_NAME: Record Text "network.interface.name";
+    /// Source address; IPv6 as in RFC 5952. Convention: development.
+    SOURCE_ADDRESS: Record Text "source.address";
+    /// Source port. Convention: development.
+    SOURCE_PORT: Record Int "source.port";
+    /// Destination address; IPv6 as in RFC 5952. Convention: development.
+    DESTINATION_ADDRESS: Record Text "destination.address";
+    /// Destination port. Convention: development.
+    DESTINATION_PORT: Record Int "destination.port";
+
+    /// Process id in the initial pid namespace. Convention: release candidate.
+    PROCESS_PID: Record Int "process.pid";
+    /// Last component of the executable's path; `comm` if the path is unknown. Convention: release candidate.
+    PROCESS_EXECUTABLE_NAME: Record Text "process.executable.name";
+    /// Target of `/proc/PID/exe`. Convention: release candidate.
+    PROCESS_EXECUTABLE_PATH: Record Text "process.executable.path";
+    /// Effective uid. Convention: release candidate.
+    PROCESS_USER_ID: Record Int "process.user.id";
+    /// cgroup path below the cgroup root. Convention: release candidate.
+    PROCESS_LINUX_CGROUP: Record Text "process.linux.cgroup";
+
+    /// How the owner was found, or `none`. In every packet's record.
+    OWNER_METHOD: Record Text "nflog.owner.method";
+    /// Why there is no owner. In every record whose method is `none`.
+    OWNER_REASON: Record Text "nflog.owner.reason";
+    /// cgroup v2 id: inode of the cgroup directory.
+    CGROUP_ID: Record Int "nflog.cgroup.id";
+
+    /// Inode of the network namespace that the packet was logged in.
+    NETNS_INODE: Record Int "nflog.netns.inode";
+    /// NFLOG group.
+    GROUP: Record Int "nflog.group";
+    /// The rule's prefix, as it is.
+    PREFIX: Record Text "nflog.prefix";
+    /// Netfilter hook.
+    HOOK: Record Text "nflog.hook";
+    /// Netfilter family.
+    FAMILY: Record Text "nflog.family";
+    /// Sequence number in the group.
+    SEQ: Record Int "nflog.seq";
+    /// Sequence number in the namespace.
+    SEQ_GLOBAL: Record Int "nflog.seq_global";
+    /// Packet mark, if not 0.
+    MARK: Record Int "nflog.mark";
+    /// `kernel` (time of the log call) or `agent` (time of receipt).
+    TIME_SOURCE: Record Text "nflog.time.source";
+    /// Device it came in on.
+    INDEV: Record Text "nflog.indev";
+    /// ifindex of the device it came in on; only where the name is unknown.
+    INDEV_INDEX: Record Int "nflog.indev.index";
+    /// Device it goes out on.
+    OUTDEV: Record Text "nflog.outdev";
+    /// ifindex of the device it goes out on; only where the name is unknown.
+    OUTDEV_INDEX: Record Int "nflog.outdev.index";
+    /// Bridge port it came in on.
+    PHYSINDEV: Record Text "nflog.physindev";
+    /// ifindex of the bridge port it came in on; only where the name is unknown.
+    PHYSINDEV_INDEX: Record Int "nflog.physindev.index";
+    /// Bridge port it goes out on.
+    PHYSOUTDEV: Record Text "nflog.physoutdev";
+    /// ifindex of the bridge port it goes out on; only where the name is unknown.
+    PHYSOUTDEV_INDEX: Record Int "nflog.physoutdev.index";
+    /// uid that created the socket file (`NFULA_UID`); not necessarily of the running process.
+    SOCKET_UID: Record Int "nflog.socket.uid";
+    /// gid that created the socket file (`NFULA_GID`).
+    SOCKET_GID: Record Int "nflog.socket.gid";
+    /// Source hardware address: lower-case hex, colons.
+    HW_ADDRESS: Record Text "nflog.hw.address";
+
+    /// Length of the IP packet, bytes.
+    PACKET_LENGTH: Record Int "nflog.packet.length";
+    /// Bytes of it that were captured; only where that is not the whole packet.
+    PACKET_CAPTURED: Record Int "nflog.packet.captured";
+    /// `truncated`, `malformed` or `not-ip`: why fields are missing.
+    PACKET_PROBLEM: Record Text "nflog.packet.problem";
+    /// Time to live, or hop limit.
+    IP_TTL: Record Int "nflog.ip.ttl";
+    /// `true` for a fragment; else absent.
+    IP_FRAGMENT: Record Bool "nflog.ip.fragment";
+    /// `SYN`, `SYN,ACK`, …; `NONE` if no flag is set.
+    TCP_FLAGS: Record Text "nflog.tcp.flags";
+    /// ICMP type.
+    ICMP_TYPE: Record Int "nflog.icmp.type";
+    /// ICMP code.
+    ICMP_CODE: Record Int "nflog.icmp.code";
+    /// Identifier of an ICMP echo.
+    ICMP_ECHO_ID: Record Int "nflog.icmp.echo_id";
+
+    /// Packets lost since the last record of this kind.
+    LOSS_PACKETS: Record Int "nflog.loss.packets";
+    /// What lost them.
+    LOSS_REASON: Record Text "nflog.loss.reason";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_lower_case() {
+        for (at, key) in ALL.iter().enumerate() {
+            assert!(
+                ALL[..at].iter().all(|other| other.name != key.name),
+                "{} is there twice",
+                key.name
+            );
+            assert!(
+                key.name
+                    .bytes()
+                    .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_')),
+                "{}",
+                key.name
+            );
+        }
+    }
+
+    #[test]
+    fn the_schema_url_names_the_version() {
+        assert!(SCHEMA_URL.ends_with(VERSION));
+    }
+
+    #[test]
+    fn heads_are_the_key_value_prefix() {
+        assert_eq!(MARK.head(), b"\x0a\x0anflog.mark\x12");
+    }
+}

@@ -1,0 +1,396 @@
+//! What became of every record.
+//!
+//! - `received = exported + in flight + Σ lost(reason)` at every moment; sequence gaps are counted beside it, because
+//!   those packets never arrived.
+//! - A record is received and settled through an [`Unsettled`] account, which only its batch holds: settling consumes
+//!   it, so nothing is settled twice, and an account that is dropped with records in it is counted as lost and, in debug
+//!   builds, a panic.
+//! - Loss reports are not records here: they carry what is already counted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::nflog::Loss;
+
+/// Why records were lost after they were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossReason {
+    /// The export queue was full.
+    QueueFull,
+    /// The collector accepted the request, but not these records (partial success).
+    Rejected,
+    /// The collector refused the request with a code that must not be retried.
+    Permanent,
+    /// The retry budget ended.
+    RetriesExhausted,
+    /// The agent stopped before the records could be delivered.
+    Shutdown,
+    /// The reader of the output went away.
+    Pipe,
+    /// An account was dropped without being settled: a bug in the agent.
+    Unsettled,
+}
+
+impl LossReason {
+    /// All reasons, in index order.
+    pub const ALL: [Self; 7] = [
+        Self::QueueFull,
+        Self::Rejected,
+        Self::Permanent,
+        Self::RetriesExhausted,
+        Self::Shutdown,
+        Self::Pipe,
+        Self::Unsettled,
+    ];
+
+    /// Label value in metrics and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue-full",
+            Self::Rejected => "rejected",
+            Self::Permanent => "permanent",
+            Self::RetriesExhausted => "retries-exhausted",
+            Self::Shutdown => "shutdown",
+            Self::Pipe => "pipe",
+            Self::Unsettled => "unsettled",
+        }
+    }
+}
+
+/// The counters. Shared by all threads.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    received: AtomicU64,
+    exported: AtomicU64,
+    lost: [AtomicU64; LossReason::ALL.len()],
+    gaps: AtomicU64,
+    overruns: AtomicU64,
+    dropped_datagrams: AtomicU64,
+    truncated: AtomicU64,
+    malformed: AtomicU64,
+    /// Readers whose last loss is not counted in full yet.
+    pending: AtomicU64,
+}
+
+impl Ledger {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// An empty account on this ledger.
+    pub fn account(self: &Arc<Self>) -> Unsettled {
+        Unsettled {
+            ledger: Arc::clone(self),
+            records: 0,
+        }
+    }
+
+    /// Counts packets that the kernel numbered and that did not arrive.
+    pub fn gap(&self, packets: u64) {
+        self.gaps.fetch_add(packets, Ordering::Relaxed);
+    }
+
+    /// Counts what a reader's socket counted between `seen` and `now`: signs of loss that are not counts of packets. How
+    /// many packets they cost shows as a gap, once another packet arrives.
+    pub fn socket(&self, now: &Loss, seen: &Loss) {
+        self.overruns
+            .fetch_add(now.enobufs - seen.enobufs, Ordering::Relaxed);
+        self.dropped_datagrams
+            .fetch_add(now.sk_drops - seen.sk_drops, Ordering::Relaxed);
+        self.truncated
+            .fetch_add(now.truncated - seen.truncated, Ordering::Relaxed);
+        self.malformed
+            .fetch_add(now.malformed - seen.malformed, Ordering::Relaxed);
+        match (seen.pending, now.pending) {
+            (false, true) => self.pending.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.pending.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    /// The counters at one moment: no record is in none of them or in two.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        // A record is received before it is settled, so what was received is read last. If the settled counts are then
+        // still the same, all were true at once. They change per batch, so that is nearly always so; otherwise records
+        // received meanwhile show as in flight, a moment early.
+        let mut settled = self.settled();
+        let mut received = self.received.load(Ordering::Acquire);
+        for _ in 0..8 {
+            let again = self.settled();
+            if again == settled {
+                break;
+            }
+            settled = again;
+            received = self.received.load(Ordering::Acquire);
+        }
+        let (exported, lost) = settled;
+        Snapshot {
+            received,
+            exported,
+            lost,
+            gaps: self.gaps.load(Ordering::Relaxed),
+            overruns: self.overruns.load(Ordering::Relaxed),
+            dropped_datagrams: self.dropped_datagrams.load(Ordering::Relaxed),
+            truncated: self.truncated.load(Ordering::Relaxed),
+            malformed: self.malformed.load(Ordering::Relaxed),
+            loss_pending: self.pending.load(Ordering::Relaxed) > 0,
+        }
+    }
+
+    fn settled(&self) -> (u64, [u64; LossReason::ALL.len()]) {
+        let lost = LossReason::ALL.map(|reason| self.lost[reason as usize].load(Ordering::Acquire));
+        (self.exported.load(Ordering::Acquire), lost)
+    }
+
+    fn lose(&self, records: u64, reason: LossReason) {
+        self.lost[reason as usize].fetch_add(records, Ordering::Release);
+    }
+}
+
+/// Records that were received and are not settled yet.
+#[derive(Debug)]
+#[must_use = "records must be settled as exported or lost"]
+pub struct Unsettled {
+    ledger: Arc<Ledger>,
+    records: u32,
+}
+
+impl Unsettled {
+    /// Counts one record as received, on this account.
+    pub fn receive(&mut self) {
+        self.records += 1;
+        self.ledger.received.fetch_add(1, Ordering::Release);
+    }
+
+    /// Records on this account.
+    #[must_use]
+    pub const fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// Moves all records to a new account.
+    pub fn take(&mut self) -> Self {
+        Self {
+            ledger: Arc::clone(&self.ledger),
+            records: std::mem::take(&mut self.records),
+        }
+    }
+
+    /// All records were delivered.
+    pub fn exported(self) {
+        self.partly_exported(0);
+    }
+
+    /// All records were delivered, but the receiver rejected some of them. A server that claims to reject more than it
+    /// got rejects all.
+    pub fn partly_exported(mut self, rejected: u64) {
+        let records = u64::from(std::mem::take(&mut self.records));
+        let rejected = rejected.min(records);
+        self.ledger.lose(rejected, LossReason::Rejected);
+        self.ledger
+            .exported
+            .fetch_add(records - rejected, Ordering::Release);
+    }
+
+    /// All records are lost.
+    pub fn lost(mut self, reason: LossReason) {
+        self.ledger.lose(std::mem::take(&mut self.records).into(), reason);
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if self.records > 0 {
+            self.ledger.lose(self.records.into(), LossReason::Unsettled);
+            debug_assert!(
+                std::thread::panicking(),
+                "{} records were dropped without being settled",
+                self.records
+            );
+        }
+    }
+}
+
+/// The ledger at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Records encoded.
+    pub received: u64,
+    /// Records that the collector, or the reader of the output, took.
+    pub exported: u64,
+    lost: [u64; LossReason::ALL.len()],
+    /// Packets that the kernel numbered and that did not arrive.
+    pub gaps: u64,
+    /// Episodes of a full receive buffer (`ENOBUFS`).
+    pub overruns: u64,
+    /// Datagrams that the kernel dropped for a full receive buffer (`SK_MEMINFO_DROPS`); each held up to a batch of packets.
+    pub dropped_datagrams: u64,
+    /// Datagrams longer than the agent's buffer.
+    pub truncated: u64,
+    /// Datagrams that could not be read to the end.
+    pub malformed: u64,
+    /// A socket dropped datagrams and no packet has arrived since that would show how many packets were in them.
+    pub loss_pending: bool,
+}
+
+impl Snapshot {
+    /// Records lost for one reason.
+    #[must_use]
+    pub const fn lost(&self, reason: LossReason) -> u64 {
+        self.lost[reason as usize]
+    }
+
+    /// Records lost for any reason.
+    #[must_use]
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+
+    /// Records received and not settled yet.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.received - self.exported - self.lost_total()
+    }
+}
+
+/// One line for the final summary.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} received = {} exported", self.received, self.exported)?;
+        if self.in_flight() > 0 {
+            write!(f, " + {} in flight", self.in_flight())?;
+        }
+        write!(f, " + {} lost", self.lost_total())?;
+        let mut separator = " (";
+        for reason in LossReason::ALL {
+            if self.lost(reason) > 0 {
+                write!(f, "{separator}{} {}", reason.name(), self.lost(reason))?;
+                separator = ", ";
+            }
+        }
+        if separator == ", " {
+            f.write_str(")")?;
+        }
+        write!(f, "; {} missed before receipt (sequence gaps)", self.gaps)?;
+        for (count, what) in [
+            (self.overruns, "times ENOBUFS"),
+            (self.dropped_datagrams, "datagrams dropped by the socket"),
+            (self.truncated, "datagrams truncated"),
+            (self.malformed, "datagrams malformed"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        if self.loss_pending {
+            f.write_str("; more were missed at the end than could be counted")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(ledger: &Arc<Ledger>, records: u32) -> Unsettled {
+        let mut account = ledger.account();
+        (0..records).for_each(|_| account.receive());
+        account
+    }
+
+    #[test]
+    fn reasons_are_in_index_order() {
+        for (at, reason) in LossReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, at);
+        }
+    }
+
+    #[test]
+    fn every_record_is_settled_once() {
+        let ledger = Ledger::new();
+        account(&ledger, 3).exported();
+        account(&ledger, 5).lost(LossReason::QueueFull);
+        account(&ledger, 7).partly_exported(2);
+        account(&ledger, 1).partly_exported(100);
+        let mut open = account(&ledger, 11);
+        let moved = open.take();
+        assert_eq!(open.records(), 0);
+        let snapshot = ledger.snapshot();
+        assert_eq!(snapshot.received, 27);
+        assert_eq!(snapshot.exported, 8);
+        assert_eq!(snapshot.lost(LossReason::QueueFull), 5);
+        assert_eq!(snapshot.lost(LossReason::Rejected), 3);
+        assert_eq!(snapshot.in_flight(), 11);
+        moved.exported();
+        assert_eq!(ledger.snapshot().in_flight(), 0);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "2 records were dropped without being settled")]
+    fn dropping_records_is_a_bug() {
+        drop(account(&Ledger::new(), 2));
+    }
+
+    #[test]
+    fn an_account_lost_in_a_panic_is_counted() {
+        let ledger = Ledger::new();
+        let account = account(&ledger, 2);
+        let thread = std::thread::spawn(move || {
+            let _account = account;
+            panic!("on purpose");
+        });
+        assert!(thread.join().is_err());
+        assert_eq!(ledger.snapshot().lost(LossReason::Unsettled), 2);
+        assert_eq!(ledger.snapshot().in_flight(), 0);
+    }
+
+    #[test]
+    fn snapshots_taken_meanwhile_never_settle_more_than_was_received() {
+        let ledger = Ledger::new();
+        let worker = std::thread::spawn({
+            let ledger = Arc::clone(&ledger);
+            move || (0..20_000).for_each(|_| account(&ledger, 1).exported())
+        });
+        while !worker.is_finished() {
+            // Would underflow.
+            assert!(ledger.snapshot().in_flight() <= 20_000);
+        }
+        worker.join().unwrap();
+        assert_eq!(ledger.snapshot().exported, 20_000);
+    }
+
+    #[test]
+    fn the_summary_states_the_identity() {
+        let ledger = Ledger::new();
+        account(&ledger, 4).exported();
+        ledger.gap(2);
+        assert_eq!(
+            ledger.snapshot().to_string(),
+            "4 received = 4 exported + 0 lost; 2 missed before receipt (sequence gaps)"
+        );
+        account(&ledger, 3).lost(LossReason::Shutdown);
+        ledger.socket(
+            &Loss {
+                enobufs: 3,
+                sk_drops: 5,
+                ..Loss::default()
+            },
+            &Loss {
+                enobufs: 2,
+                ..Loss::default()
+            },
+        );
+        assert_eq!(
+            ledger.snapshot().to_string(),
+            "7 received = 4 exported + 3 lost (shutdown 3); 2 missed before receipt (sequence gaps), \
+             1 times ENOBUFS, 5 datagrams dropped by the socket"
+        );
+    }
+}

@@ -1,0 +1,279 @@
+//! Every logged packet names the process that sent it or is to receive it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::has_kprobes;
+use crate::otlp::Collector;
+use crate::program::Agent;
+use crate::seen::Seen;
+use crate::support::{Netns, veth, wait_for};
+use crate::workload::{Truth, Workload};
+
+/// Log everything of TCP and UDP, both ways. Group 7.
+const RULES: &str = "
+    table inet t {
+        chain out { type filter hook output priority 0; meta l4proto { tcp, udp } counter log prefix \"out \" group 7 comment \"sent\"; }
+        chain in { type filter hook input priority 0; meta l4proto { tcp, udp } counter log prefix \"in \" group 7 comment \"received\"; }
+    }";
+
+/// Two namespaces with rules, joined by a veth pair.
+struct Wire {
+    client: Netns,
+    server: Netns,
+    server_v4: IpAddr,
+    server_v6: IpAddr,
+}
+
+impl Wire {
+    fn new() -> Self {
+        let (client, server) = (Netns::new("client"), Netns::new("server"));
+        let (_, port) = veth(&client, &server);
+        client.nft(RULES);
+        server.nft(RULES);
+        Self {
+            client,
+            server,
+            server_v4: port.v4.into(),
+            server_v6: port.v6.into(),
+        }
+    }
+
+    fn logged(&self) -> u64 {
+        [&self.client, &self.server]
+            .iter()
+            .map(|netns| netns.counter("sent") + netns.counter("received"))
+            .sum()
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let paths = [&self.client, &self.server].map(|netns| netns.path().display().to_string());
+        ["--group", "7", "--netns", &paths.join(",")]
+            .map(str::to_owned)
+            .to_vec()
+    }
+}
+
+/// The two processes of one exchange.
+struct Exchange {
+    client: Workload,
+    server: Workload,
+}
+
+impl Exchange {
+    #[track_caller]
+    fn run(client: &Netns, server: &Netns, kind: &str, address: IpAddr) -> Self {
+        let server = Workload::start(server, &format!("{kind}-server"), SocketAddr::new(address, 0));
+        let client = Workload::start(client, &format!("{kind}-client"), server.truth.address);
+        Self { client, server }
+    }
+
+    /// The client closes first, then the server.
+    fn close(self) {
+        self.client.release();
+        self.server.release();
+    }
+}
+
+/// What the exchange between two namespaces is expected to look like: which process owns a record.
+struct Expectation {
+    client: Truth,
+    server: Truth,
+}
+
+impl Expectation {
+    fn of(exchange: &Exchange) -> Self {
+        Self {
+            client: exchange.client.truth,
+            server: exchange.server.truth,
+        }
+    }
+
+    /// The truth about a record of this exchange; `None` if it is another's.
+    fn owner(&self, seen: &Seen) -> Option<Truth> {
+        let (source, destination) = (seen.number("source.port")?, seen.number("destination.port")?);
+        let (client, server) = (
+            u64::from(self.client.address.port()),
+            u64::from(self.server.address.port()),
+        );
+        let sent_by_client = match (source, destination) {
+            (from, to) if (from, to) == (client, server) => true,
+            (from, to) if (from, to) == (server, client) => false,
+            _ => return None,
+        };
+        let transmits = seen.text("network.io.direction")? == "transmit";
+        Some(if sent_by_client == transmits {
+            self.client
+        } else {
+            self.server
+        })
+    }
+}
+
+/// Asserts that every record is owned as expected, by one of `methods`, and that each exchange has records of both ends.
+#[track_caller]
+fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]) {
+    let mut owned = vec![(0, 0); expectations.len()];
+    for seen in records {
+        let found = expectations
+            .iter()
+            .enumerate()
+            .find_map(|(at, each)| each.owner(seen).map(|truth| (at, truth)));
+        let (at, truth) = found.unwrap_or_else(|| panic!("a record of no exchange: {seen:?}"));
+        assert_eq!(seen.number("process.pid"), Some(truth.pid), "{truth:?}\n{seen:?}");
+        assert_eq!(
+            seen.number("nflog.cgroup.id"),
+            Some(truth.cgroup),
+            "{truth:?}\n{seen:?}"
+        );
+        let method = seen.text("nflog.owner.method").expect("a method");
+        assert!(methods.contains(&method), "method {method}: {seen:?}");
+        let (client, server) = &mut owned[at];
+        *(if truth == expectations[at].client {
+            client
+        } else {
+            server
+        }) += 1;
+    }
+    for (at, (client, server)) in owned.iter().enumerate() {
+        assert!(
+            *client >= 6 && *server >= 6,
+            "exchange {at}: {client} records of the client, {server} of the server"
+        );
+    }
+}
+
+const PROBES: &[&str] = &["socket", "accepted", "inherited", "listener", "tombstone"];
+
+fn exchanges(wire: &Wire) -> Vec<Exchange> {
+    let Wire {
+        client,
+        server,
+        server_v4,
+        server_v6,
+    } = wire;
+    let kinds = [
+        ("tcp", server_v4),
+        ("tcp", server_v6),
+        ("udp", server_v4),
+        ("udp", server_v6),
+    ];
+    kinds
+        .into_iter()
+        .map(|(kind, address)| Exchange::run(client, server, kind, *address))
+        .collect()
+}
+
+#[test]
+fn probes_name_every_owner_between_two_namespaces() {
+    if !has_kprobes() {
+        return;
+    }
+    let wire = Wire::new();
+    let arguments = wire.arguments();
+    let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    arguments.extend(["--attribution", "probes", "--output", "json"]);
+    let agent = Agent::start(&arguments, &[]);
+    let exchanges = exchanges(&wire);
+    let expectations: Vec<_> = exchanges.iter().map(Expectation::of).collect();
+    exchanges.into_iter().for_each(Exchange::close);
+    // The last ACKs are under way when the processes have ended.
+    std::thread::sleep(Duration::from_millis(200));
+    let logged = wire.logged();
+    let ended = agent.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.messages());
+    let records = Seen::from_json(&ended.stdout);
+    assert_eq!(records.len() as u64, logged, "{}", ended.messages());
+    assert_owned(&records, &expectations, PROBES);
+    let prefixes = ["in ", "out "].map(|prefix| {
+        records
+            .iter()
+            .filter(|seen| seen.text("nflog.prefix") == Some(prefix))
+            .count()
+    });
+    assert_eq!(prefixes[0] + prefixes[1], records.len());
+}
+
+#[test]
+fn a_collector_receives_every_owner_over_otlp() {
+    if !has_kprobes() {
+        return;
+    }
+    let wire = Wire::new();
+    let collector = Collector::start();
+    let arguments = wire.arguments();
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(String::as_str)
+        .chain(["--attribution", "probes"])
+        .collect();
+    let endpoint = collector.endpoint();
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ];
+    let agent = Agent::start(&arguments, &environment);
+    let exchanges = exchanges(&wire);
+    let expectations: Vec<_> = exchanges.iter().map(Expectation::of).collect();
+    exchanges.into_iter().for_each(Exchange::close);
+    std::thread::sleep(Duration::from_millis(200));
+    let logged = wire.logged();
+    let ended = agent.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.messages());
+    let records = Seen::from_otlp(&collector.requests());
+    assert_eq!(records.len() as u64, logged, "{}", ended.messages());
+    assert_owned(&records, &expectations, PROBES);
+}
+
+#[test]
+fn a_loopback_packet_has_a_sender_and_a_receiver() {
+    if !has_kprobes() {
+        return;
+    }
+    let netns = Netns::new("loopback");
+    netns.nft(RULES);
+    let path = netns.path().display().to_string();
+    let agent = Agent::start(
+        &[
+            "--group",
+            "7",
+            "--netns",
+            &path,
+            "--attribution",
+            "probes",
+            "--output",
+            "json",
+        ],
+        &[],
+    );
+    let addresses = ["127.0.0.1", "::1"].map(|address| address.parse::<IpAddr>().unwrap());
+    let exchanges: Vec<_> = ["tcp", "udp"]
+        .into_iter()
+        .flat_map(|kind| addresses.map(|address| Exchange::run(&netns, &netns, kind, address)))
+        .collect();
+    let expectations: Vec<_> = exchanges.iter().map(Expectation::of).collect();
+    exchanges.into_iter().for_each(Exchange::close);
+    std::thread::sleep(Duration::from_millis(200));
+    let ended = agent.stop();
+    let records = Seen::from_json(&ended.stdout);
+    assert_owned(&records, &expectations, PROBES);
+}
+
+#[test]
+fn without_probes_open_sockets_are_still_named() {
+    let wire = Wire::new();
+    let arguments = wire.arguments();
+    let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    arguments.extend(["--attribution", "sockdiag", "--output", "json"]);
+    let agent = Agent::start(&arguments, &[]);
+    assert!(agent.said("degraded attribution"));
+    let exchanges = exchanges(&wire);
+    let expectations: Vec<_> = exchanges.iter().map(Expectation::of).collect();
+    // The sockets stay open until the agent has read all of it.
+    wait_for("all records", || {
+        (agent.output().len() as u64 >= wire.logged()).then_some(())
+    });
+    let ended = agent.stop();
+    exchanges.into_iter().for_each(Exchange::close);
+    assert_owned(&Seen::from_json(&ended.stdout), &expectations, &["sockdiag"]);
+}

@@ -1,0 +1,187 @@
+//! Bad input: one line that names the thing and the remedy, and an exit code that says which kind it is.
+
+use std::process::{Command, Output};
+
+use crate::has_kprobes;
+use crate::program::{Agent, binary};
+use crate::support::Netns;
+
+const RULES: &str = "
+    table inet t {
+        chain out { type filter hook output priority 0; udp dport 4242 log group 7; }
+    }";
+
+/// Runs the agent to its end.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(binary());
+    command
+        .arg("run")
+        .args(arguments)
+        .env("RUST_LOG", "error")
+        .env("NFLOG_AGENT_ATTRIBUTION", "sockdiag")
+        .envs(environment.iter().copied());
+    command.output().expect("the agent starts")
+}
+
+/// Asserts one line on standard error with each of `words`, and the exit code.
+#[track_caller]
+fn assert_fails(output: &Output, code: i32, words: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "not one line:\n{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "no `{word}` in: {stderr}");
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_a_usage_error_with_a_tip() {
+    assert_fails(&run(&["--grop", "7"], &[]), 64, &["--grop", "--group", "--help"]);
+}
+
+#[test]
+fn a_group_that_cannot_exist_is_a_usage_error() {
+    assert_fails(&run(&["--group", "70000"], &[]), 64, &["70000", "0 to 65535"]);
+}
+
+#[test]
+fn a_namespace_that_does_not_exist_is_named() {
+    assert_fails(
+        &run(&["--group", "7", "--netns", "no-such-netns"], &[]),
+        64,
+        &["/run/netns/no-such-netns"],
+    );
+}
+
+#[test]
+fn an_endpoint_that_is_no_address_is_named() {
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", "not an address")];
+    assert_fails(
+        &run(&["--group", "7"], &environment),
+        64,
+        &["OTEL_EXPORTER_OTLP_ENDPOINT", "not an address"],
+    );
+}
+
+#[test]
+fn without_privileges_the_remedy_is_root() {
+    // In a guest there is no setpriv; the agent's own check is the same everywhere.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--clear-groups", "--inh-caps=-all"])
+        .arg(binary());
+    match command
+        .args(["run", "--group", "7"])
+        .env("RUST_LOG", "error")
+        .output()
+    {
+        Ok(output) => assert_fails(&output, 77, &["CAP_NET_ADMIN", "root"]),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            println!("SKIPPED: no setpriv in this guest")
+        }
+        Err(error) => panic!("setpriv: {error}"),
+    }
+}
+
+#[test]
+fn a_busy_group_names_its_reader() {
+    let netns = Netns::new("busy");
+    let path = netns.path().display().to_string();
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &path,
+        "--output",
+        "json",
+        "--attribution",
+        "sockdiag",
+    ];
+    let first = Agent::start(&arguments, &[]);
+    let output = run(&["--group", "7", "--netns", &path], &[]);
+    assert_fails(&output, 75, &["group 7", "nflog-agent", "another group"]);
+    assert_eq!(first.stop().code, Some(0));
+}
+
+#[test]
+fn a_collector_that_is_down_is_said_once_and_its_records_are_counted() {
+    let netns = Netns::new("down");
+    netns.nft(RULES);
+    let path = netns.path().display().to_string();
+    // Nobody listens on the discard port of this host's loopback.
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+        ("NFLOG_AGENT_ATTRIBUTION", "sockdiag"),
+    ];
+    let agent = Agent::start(
+        &["--group", "7", "--netns", &path, "--shutdown-timeout", "1s"],
+        &environment,
+    );
+    netns.run(|| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"x", "127.0.0.1:4242").unwrap();
+    });
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let ended = agent.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.messages());
+    assert_eq!(
+        (
+            ended.count("received"),
+            ended.count("exported"),
+            ended.count("lost")
+        ),
+        (1, 0, 1)
+    );
+    let warnings = ended
+        .stderr
+        .iter()
+        .filter(|line| line.contains("cannot deliver to http://127.0.0.1:9"));
+    assert_eq!(warnings.count(), 1, "{}", ended.messages());
+}
+
+#[test]
+fn a_kernel_without_kprobes_is_said_once_and_the_agent_runs() {
+    if has_kprobes() {
+        return;
+    }
+    let netns = Netns::new("degraded");
+    let path = netns.path().display().to_string();
+    let ended = Agent::start(&["--group", "7", "--netns", &path, "--output", "json"], &[]).stop();
+    let degraded: Vec<_> = ended
+        .stderr
+        .iter()
+        .filter(|line| line.contains("degraded attribution"))
+        .collect();
+    assert_eq!(degraded.len(), 1, "{}", ended.messages());
+    assert!(degraded[0].contains("CONFIG_KPROBE_EVENTS"), "{degraded:?}");
+    let demanded = run(
+        &["--group", "7", "--netns", &path, "--attribution", "probes"],
+        &[],
+    );
+    assert_fails(&demanded, 69, &["kprobes", "--attribution auto"]);
+}
+
+#[test]
+fn a_reader_of_the_output_that_goes_away_ends_the_agent_quietly() {
+    let netns = Netns::new("pipe");
+    netns.nft(RULES);
+    let path = netns.path().display().to_string();
+    let mut command = Command::new("sh");
+    let script = format!(
+        "{} run --group 7 --netns {path} --attribution sockdiag --output json | head -n 1",
+        binary().display()
+    );
+    let agent = Agent::from(command.args(["-c", &script]).env("RUST_LOG", "info"));
+    let mut agent = agent;
+    agent.wait_until_said("reading group");
+    for _ in 0..20 {
+        netns.run(|| {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(b"x", "127.0.0.1:4242").unwrap();
+        });
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let ended = agent.wait();
+    assert_eq!(ended.code, Some(0), "{}", ended.messages());
+    assert_eq!(ended.stdout.len(), 1);
+}

@@ -1,0 +1,30 @@
+//! The agent as a user runs it: real rules, real traffic of processes that report the truth about themselves, and what
+//! comes out.
+//!
+//! Runs on this machine's kernel and, as root in a guest, on Debian kernels. Where the kernel has no kprobes the tests of the
+//! probes skip, loudly; those of the fallback run everywhere.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attribution;
+mod conservation;
+mod errors;
+mod otlp;
+mod program;
+mod seen;
+mod workload;
+
+/// Whether this kernel has kprobes. Skipping is allowed only where it provably has none.
+fn has_kprobes() -> bool {
+    let has = [
+        "/sys/bus/event_source/devices/kprobe/type",
+        "/sys/kernel/tracing/kprobe_events",
+    ]
+    .iter()
+    .any(|path| std::path::Path::new(path).exists());
+    if !has {
+        println!("SKIPPED: this kernel is built without kprobes (CONFIG_KPROBE_EVENTS)");
+    }
+    has
+}

@@ -1,0 +1,212 @@
+//! Processes that make traffic and tell the truth about themselves: their pid and their cgroup's inode.
+//!
+//! A workload is this test binary again, started to run [`workload`] alone.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::Netns;
+
+const ROLE: &str = "NFLOG_TEST_ROLE";
+const ADDRESS: &str = "NFLOG_TEST_ADDRESS";
+const CGROUP: &str = "NFLOG_TEST_CGROUP";
+const ROUNDS: usize = 3;
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running workload. It keeps its socket open until [`Workload::release`].
+pub(crate) struct Workload {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// Open to the end: the test harness in the child writes to it.
+    _stdout: BufReader<ChildStdout>,
+    cgroup: PathBuf,
+    /// What it said about itself.
+    pub(crate) truth: Truth,
+}
+
+/// What a workload says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Truth {
+    pub(crate) pid: u64,
+    pub(crate) cgroup: u64,
+    /// Its socket's local address.
+    pub(crate) address: SocketAddr,
+}
+
+impl Workload {
+    /// Starts a workload in `netns`, in a cgroup of its own, and waits until its part is under way: a server listens, a
+    /// client has exchanged its messages.
+    #[track_caller]
+    pub(crate) fn start(netns: &Netns, role: &str, address: SocketAddr) -> Self {
+        let program = env::current_exe().unwrap();
+        let mut command = Command::new(program);
+        let cgroup = cgroup2_root().join(format!(
+            "nflog-test-{}-{role}-{}",
+            std::process::id(),
+            address.port()
+        ));
+        command.args([
+            "--exact",
+            "workload::workload",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
+        command
+            .env(ROLE, role)
+            .env(ADDRESS, address.to_string())
+            .env(CGROUP, &cgroup);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Not by `ip netns exec`, which hides the cgroup file system behind a new /sys.
+        let mut child = netns.run(|| command.spawn()).unwrap();
+        let stdin = child.stdin.take();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let truth = stdout
+            .by_ref()
+            .lines()
+            .map(Result::unwrap)
+            .find_map(|line| Truth::parse(&line));
+        let truth = truth.unwrap_or_else(|| panic!("{role} on {address} ended without a word"));
+        Self {
+            child,
+            stdin,
+            _stdout: stdout,
+            cgroup,
+            truth,
+        }
+    }
+
+    /// Lets it close its socket and end.
+    #[track_caller]
+    pub(crate) fn release(mut self) {
+        drop(self.stdin.take());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "a workload failed: {status}");
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Busy for a moment after its last process has ended.
+        for _ in 0..50 {
+            if fs::remove_dir(&self.cgroup).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Truth {
+    fn print(self) {
+        println!("\nTRUTH {} {} {}", self.pid, self.cgroup, self.address);
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.strip_prefix("TRUTH ")?.split(' ');
+        Some(Self {
+            pid: words.next()?.parse().ok()?,
+            cgroup: words.next()?.parse().ok()?,
+            address: words.next()?.parse().ok()?,
+        })
+    }
+
+    /// About this process, which moves into its cgroup first.
+    fn about_myself(address: SocketAddr) -> Self {
+        let cgroup = env::var_os(CGROUP).unwrap();
+        Self {
+            pid: std::process::id().into(),
+            cgroup: fs::metadata(cgroup).unwrap().ino(),
+            address,
+        }
+    }
+}
+
+/// Not a test: the body of a workload's process.
+#[test]
+#[ignore = "run by the other tests as the process under observation"]
+fn workload() {
+    let address: SocketAddr = env::var(ADDRESS).unwrap().parse().unwrap();
+    let cgroup = PathBuf::from(env::var_os(CGROUP).unwrap());
+    fs::create_dir_all(&cgroup).unwrap();
+    fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
+    match env::var(ROLE).unwrap().as_str() {
+        "tcp-server" => tcp_server(address),
+        "tcp-client" => tcp_client(address),
+        "udp-server" => udp_server(address),
+        "udp-client" => udp_client(address),
+        role => panic!("no role {role}"),
+    }
+}
+
+fn tcp_server(address: SocketAddr) {
+    let listener = TcpListener::bind(address).unwrap();
+    Truth::about_myself(listener.local_addr().unwrap()).print();
+    let (mut connection, _) = listener.accept().unwrap();
+    connection.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut byte = [0];
+    while connection.read(&mut byte).unwrap() == 1 {
+        connection.write_all(&byte).unwrap();
+    }
+    until_released();
+}
+
+fn tcp_client(address: SocketAddr) {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut byte = [7];
+    for _ in 0..ROUNDS {
+        connection.write_all(&byte).unwrap();
+        connection.read_exact(&mut byte).unwrap();
+    }
+    Truth::about_myself(connection.local_addr().unwrap()).print();
+    until_released();
+}
+
+fn udp_server(address: SocketAddr) {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    Truth::about_myself(socket.local_addr().unwrap()).print();
+    let mut message = [0; 16];
+    for _ in 0..ROUNDS {
+        let (length, peer) = socket.recv_from(&mut message).unwrap();
+        socket.send_to(&message[..length], peer).unwrap();
+    }
+    until_released();
+}
+
+fn udp_client(address: SocketAddr) {
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut message = [0; 16];
+    for _ in 0..ROUNDS {
+        socket.send_to(b"question", address).unwrap();
+        socket.recv_from(&mut message).unwrap();
+    }
+    Truth::about_myself(socket.local_addr().unwrap()).print();
+    until_released();
+}
+
+/// Until the test closes our standard input.
+fn until_released() {
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// Where cgroup v2 is mounted: alone, or beside v1 on a hybrid host.
+fn cgroup2_root() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mount = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields[2] == "cgroup2");
+    Path::new(mount.expect("cgroup v2 is mounted")[1]).to_owned()
+}

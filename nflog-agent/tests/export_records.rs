@@ -1,0 +1,803 @@
+//! What the encoders write, read by independent implementations: opentelemetry-proto for OTLP, serde_json for JSON.
+//!
+//! The expected attributes are built here from the record by rules written down a second time, so a change of a name or
+//! of a rule in the encoder alone fails.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nflog_agent::owner::{Attribution, Comm, Method, Owner, Reason};
+use nflog_agent::packet::{Packet, Problem, Transport};
+use nflog_agent::record::{
+    Console, Device, Direction, Encoder, Json, Loss, Otlp, Record, Resource, Style, TimeSource, packet_line,
+};
+use nflog_agent::telemetry::ledger::{Ledger, LossReason};
+use nflog_agent::workload::{Process, Workload};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use prost::Message as _;
+
+/// A record that owns what it shows.
+#[derive(Clone, Debug)]
+struct Sample {
+    time: u64,
+    kernel_time: bool,
+    observed: u64,
+    netns: u32,
+    group: u16,
+    direction: Option<Direction>,
+    prefix: String,
+    seq: Option<u32>,
+    seq_global: Option<u32>,
+    mark: Option<u32>,
+    devices: [Option<(u32, Option<String>)>; 4],
+    socket: (Option<u32>, Option<u32>),
+    hwaddr: Option<Vec<u8>>,
+    packet: Packet,
+    attribution: Attribution,
+    process: Option<Process>,
+}
+
+impl Sample {
+    fn device(&self, at: usize) -> Option<Device<'_>> {
+        self.devices[at].as_ref().map(|(index, name)| Device {
+            index: *index,
+            name: name.as_deref(),
+        })
+    }
+
+    fn record(&self) -> Record<'_> {
+        Record {
+            time_unix_nano: self.time,
+            time_source: if self.kernel_time {
+                TimeSource::Kernel
+            } else {
+                TimeSource::Agent
+            },
+            observed_unix_nano: self.observed,
+            netns: self.netns,
+            group: self.group,
+            family: "inet",
+            hook: "output",
+            direction: self.direction,
+            prefix: &self.prefix,
+            seq: self.seq,
+            seq_global: self.seq_global,
+            mark: self.mark,
+            indev: self.device(0),
+            outdev: self.device(1),
+            physindev: self.device(2),
+            physoutdev: self.device(3),
+            socket_uid: self.socket.0,
+            socket_gid: self.socket.1,
+            hwaddr: self.hwaddr.as_deref(),
+            packet: &self.packet,
+            attribution: &self.attribution,
+            process: self.process.as_ref(),
+        }
+    }
+
+    fn workload(&self) -> Arc<Workload> {
+        self.process
+            .as_ref()
+            .map(|process| Arc::clone(&process.workload))
+            .unwrap_or_default()
+    }
+}
+
+/// A sample in which everything that may be unknown is.
+fn bare() -> Sample {
+    Sample {
+        time: 0,
+        kernel_time: false,
+        observed: 0,
+        netns: 0,
+        group: 0,
+        direction: None,
+        prefix: String::new(),
+        seq: None,
+        seq_global: None,
+        mark: None,
+        devices: [None, None, None, None],
+        socket: (None, None),
+        hwaddr: None,
+        packet: Packet {
+            source: None,
+            destination: None,
+            protocol: None,
+            transport: Transport::Absent,
+            length: None,
+            captured: 0,
+            ttl: None,
+            fragment: false,
+            problem: Some(Problem::NotIp),
+        },
+        attribution: Attribution::Unowned(Reason::Unparsable),
+        process: None,
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Text(String),
+    Int(i64),
+    Bool(bool),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<u32> for Value {
+    fn from(int: u32) -> Self {
+        Self::Int(int.into())
+    }
+}
+
+impl From<u16> for Value {
+    fn from(int: u16) -> Self {
+        Self::Int(int.into())
+    }
+}
+
+impl From<u8> for Value {
+    fn from(int: u8) -> Self {
+        Self::Int(int.into())
+    }
+}
+
+type Map = BTreeMap<String, Value>;
+
+trait Put {
+    /// Puts a value once.
+    fn put(&mut self, name: &str, value: impl Into<Value>);
+
+    /// Puts what is known.
+    fn known(&mut self, name: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
+    }
+}
+
+impl Put for Map {
+    fn put(&mut self, name: &str, value: impl Into<Value>) {
+        assert!(
+            self.insert(name.to_owned(), value.into()).is_none(),
+            "{name} twice"
+        );
+    }
+}
+
+fn expected(sample: &Sample) -> Map {
+    let mut map = Map::new();
+    expected_packet(&sample.packet, &mut map);
+    map.put("nflog.netns.inode", sample.netns);
+    map.put("nflog.group", sample.group);
+    map.known(
+        "nflog.prefix",
+        (!sample.prefix.is_empty()).then_some(sample.prefix.as_str()),
+    );
+    map.put("nflog.hook", "output");
+    map.put("nflog.family", "inet");
+    map.known("nflog.seq", sample.seq);
+    map.known("nflog.seq_global", sample.seq_global);
+    map.known("nflog.mark", sample.mark);
+    map.put(
+        "nflog.time.source",
+        if sample.kernel_time { "kernel" } else { "agent" },
+    );
+    map.known("nflog.socket.uid", sample.socket.0);
+    map.known("nflog.socket.gid", sample.socket.1);
+    let hwaddr = sample.hwaddr.as_ref().filter(|bytes| !bytes.is_empty());
+    let hwaddr = hwaddr.map(|bytes| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .join(":")
+    });
+    map.known("nflog.hw.address", hwaddr.as_deref());
+    for (at, name) in ["indev", "outdev", "physindev", "physoutdev"]
+        .into_iter()
+        .enumerate()
+    {
+        match sample.device(at) {
+            Some(Device {
+                name: Some(device), ..
+            }) => map.put(&format!("nflog.{name}"), device),
+            Some(Device { index, .. }) => map.put(&format!("nflog.{name}.index"), index),
+            None => {}
+        }
+    }
+    if let Some(direction) = sample.direction {
+        let (name, device) = match direction {
+            Direction::Receive => ("receive", sample.device(0)),
+            Direction::Transmit => ("transmit", sample.device(1)),
+        };
+        map.put("network.io.direction", name);
+        map.known("network.interface.name", device.and_then(|device| device.name));
+    }
+    map.put("nflog.owner.method", sample.attribution.method_name());
+    map.known("nflog.owner.reason", sample.attribution.reason_name());
+    if let Some(owner) = sample.attribution.owner() {
+        expected_owner(owner, sample.process.as_ref(), &mut map);
+    }
+    map
+}
+
+fn expected_packet(packet: &Packet, map: &mut Map) {
+    let any_address = packet.source.or(packet.destination);
+    map.known(
+        "network.type",
+        any_address.map(|address| if address.is_ipv4() { "ipv4" } else { "ipv6" }),
+    );
+    let transport = packet.protocol.map(|protocol| match protocol {
+        1 => "icmp".to_owned(),
+        2 => "igmp".to_owned(),
+        4 => "ipv4".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        33 => "dccp".to_owned(),
+        41 => "ipv6".to_owned(),
+        47 => "gre".to_owned(),
+        50 => "esp".to_owned(),
+        51 => "ah".to_owned(),
+        58 => "ipv6-icmp".to_owned(),
+        132 => "sctp".to_owned(),
+        136 => "udplite".to_owned(),
+        other => format!("proto-{other}"),
+    });
+    map.known("network.transport", transport.as_deref());
+    map.known(
+        "source.address",
+        packet.source.map(|address| address.to_string()).as_deref(),
+    );
+    map.known(
+        "destination.address",
+        packet.destination.map(|address| address.to_string()).as_deref(),
+    );
+    match packet.transport {
+        Transport::Tcp {
+            source,
+            destination,
+            flags,
+        } => {
+            map.put("source.port", source);
+            map.put("destination.port", destination);
+            let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+            let set: Vec<_> = (0..8)
+                .filter(|bit| flags & 1 << bit != 0)
+                .map(|bit| names[bit])
+                .collect();
+            let flags = if set.is_empty() {
+                "NONE".to_owned()
+            } else {
+                set.join(",")
+            };
+            map.put("nflog.tcp.flags", flags.as_str());
+        }
+        Transport::Ports { source, destination } => {
+            map.put("source.port", source);
+            map.put("destination.port", destination);
+        }
+        Transport::Icmp { kind, code, echo_id } => {
+            map.put("nflog.icmp.type", kind);
+            map.put("nflog.icmp.code", code);
+            map.known("nflog.icmp.echo_id", echo_id);
+        }
+        Transport::Absent | Transport::Other => {}
+    }
+    map.known("nflog.packet.length", packet.length);
+    map.known(
+        "nflog.packet.captured",
+        (packet.length != Some(packet.captured)).then_some(packet.captured),
+    );
+    map.known("nflog.ip.ttl", packet.ttl);
+    if packet.fragment {
+        map.insert("nflog.ip.fragment".to_owned(), Value::Bool(true));
+    }
+    map.known(
+        "nflog.packet.problem",
+        packet.problem.map(|problem| match problem {
+            Problem::Truncated => "truncated",
+            Problem::Malformed => "malformed",
+            Problem::NotIp => "not-ip",
+        }),
+    );
+}
+
+fn expected_owner(owner: &Owner, process: Option<&Process>, map: &mut Map) {
+    map.put("process.pid", owner.pid);
+    map.put("process.user.id", owner.uid);
+    let executable = process.and_then(|process| process.executable.as_deref());
+    let name = executable.map_or(owner.comm.as_str(), |path| path.rsplit('/').next().unwrap());
+    map.known("process.executable.name", (!name.is_empty()).then_some(name));
+    map.known("process.executable.path", executable);
+    map.known(
+        "process.linux.cgroup",
+        process.and_then(|process| process.cgroup_path.as_deref()),
+    );
+    if let Some(id) = owner.cgroup_id.and_then(|id| i64::try_from(id).ok()) {
+        map.insert("nflog.cgroup.id".to_owned(), Value::Int(id));
+    }
+}
+
+fn decoded(attributes: &[KeyValue]) -> Map {
+    let mut map = Map::new();
+    for KeyValue { key, value, .. } in attributes {
+        let value = match value.as_ref().and_then(|value| value.value.as_ref()) {
+            Some(any_value::Value::StringValue(text)) => Value::Text(text.clone()),
+            Some(any_value::Value::IntValue(int)) => Value::Int(*int),
+            Some(any_value::Value::BoolValue(flag)) => Value::Bool(*flag),
+            other => panic!("{key} is {other:?}"),
+        };
+        assert!(map.insert(key.clone(), value).is_none(), "{key} twice");
+    }
+    map
+}
+
+fn parsed(object: &serde_json::Value) -> Map {
+    let value = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => Value::Text(text.clone()),
+        serde_json::Value::Bool(flag) => Value::Bool(*flag),
+        other => Value::Int(other.as_i64().unwrap_or_else(|| panic!("{other} is no int"))),
+    };
+    let members = object.as_object().expect("an object");
+    members
+        .iter()
+        .map(|(name, member)| (name.clone(), value(member)))
+        .collect()
+}
+
+fn expected_resource(workload: &Workload) -> Map {
+    let mut map = Map::new();
+    map.put("host.name", "node-1");
+    map.known("container.id", workload.container_id.as_deref());
+    map.known("container.runtime.name", workload.runtime);
+    map.known("k8s.pod.uid", workload.pod_uid.as_deref());
+    map.known("nflog.systemd.unit", workload.unit.as_deref());
+    let containerised = workload.container_id.is_some() || workload.pod_uid.is_some();
+    let unit = workload.unit.as_deref().filter(|_| !containerised);
+    let service = unit
+        .and_then(|unit| unit.strip_suffix(".service"))
+        .filter(|name| !name.is_empty());
+    map.put("service.name", service.unwrap_or("nflog-agent"));
+    map
+}
+
+fn resource() -> Resource {
+    let mut resource = Resource::new();
+    resource.set("host.name", "node-1");
+    resource
+}
+
+fn body(record: &LogRecord) -> &str {
+    match record.body.as_ref().and_then(|AnyValue { value }| value.as_ref()) {
+        Some(any_value::Value::StringValue(text)) => text,
+        other => panic!("the body is {other:?}"),
+    }
+}
+
+/// Decodes a batch, and checks what holds for every batch.
+fn take(encoder: &mut Otlp) -> Vec<ResourceLogs> {
+    let announced = encoder.bytes();
+    let batch = encoder.take();
+    let payload = batch.payload().clone();
+    batch.exported(0);
+    assert!(
+        payload.len() <= announced,
+        "{} bytes were announced as {announced}",
+        payload.len()
+    );
+    let request = ExportLogsServiceRequest::decode(&payload[..]).expect("valid protobuf");
+    assert_eq!(request.encode_to_vec(), payload, "prost writes it differently");
+    assert_eq!((encoder.records(), encoder.bytes()), (0, 0));
+    request.resource_logs
+}
+
+fn check_record(record: &LogRecord, sample: &Sample) {
+    assert_eq!(record.time_unix_nano, sample.time);
+    assert_eq!(record.observed_time_unix_nano, sample.observed);
+    assert_eq!(
+        (record.severity_number, record.severity_text.as_str()),
+        (9, "INFO")
+    );
+    assert_eq!(record.event_name, "nflog.packet");
+    assert_eq!(decoded(&record.attributes), expected(sample));
+    let mut line = Vec::new();
+    packet_line(&mut line, &sample.record(), Style::default());
+    assert_eq!(body(record).as_bytes(), line);
+    assert!(
+        !body(record).is_empty() && !body(record).contains(char::is_control),
+        "{:?}",
+        body(record)
+    );
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9-]{0,16}",
+        any::<String>(),
+        "\\PC{0,300}",
+        Just("drop: \x1b[2J\r\n\"quoted\\ \u{7f}\u{9b}".to_owned())
+    ]
+}
+
+fn transport() -> impl Strategy<Value = Transport> {
+    prop_oneof![
+        Just(Transport::Absent),
+        Just(Transport::Other),
+        any::<(u16, u16, u8)>().prop_map(|(source, destination, flags)| Transport::Tcp {
+            source,
+            destination,
+            flags
+        }),
+        any::<(u16, u16)>().prop_map(|(source, destination)| Transport::Ports { source, destination }),
+        any::<(u8, u8, Option<u16>)>().prop_map(|(kind, code, echo_id)| Transport::Icmp {
+            kind,
+            code,
+            echo_id
+        }),
+    ]
+}
+
+prop_compose! {
+    fn packet()(
+        addresses in of(prop_oneof![
+            any::<([u8; 4], [u8; 4])>().prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b))),
+            any::<([u16; 8], [u16; 8])>().prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b))),
+        ]),
+        protocol in any::<Option<u8>>(),
+        transport in transport(),
+        length in any::<Option<u32>>(),
+        captured in any::<u32>(),
+        ttl in any::<Option<u8>>(),
+        fragment in any::<bool>(),
+        problem in of(prop_oneof![Just(Problem::Truncated), Just(Problem::Malformed), Just(Problem::NotIp)]),
+    ) -> Packet {
+        Packet {
+            source: addresses.map(|(source, _)| source),
+            destination: addresses.map(|(_, destination)| destination),
+            protocol,
+            transport,
+            length,
+            captured: length.map_or(captured, |length| captured.min(length)),
+            ttl,
+            fragment,
+            problem,
+        }
+    }
+}
+
+fn attribution() -> impl Strategy<Value = Attribution> {
+    let owner = any::<(u32, Option<u64>, u32, [u8; 16], Option<u64>)>();
+    prop_oneof![
+        proptest::sample::select(&Reason::ALL[..]).prop_map(Attribution::Unowned),
+        (owner, proptest::sample::select(&Method::ALL[..])).prop_map(|(owner, method)| {
+            let (pid, start_boottime, uid, comm, cgroup_id) = owner;
+            let owner = Owner {
+                pid,
+                start_boottime,
+                uid,
+                comm: Comm::new(comm),
+                cgroup_id,
+            };
+            Attribution::Owned { owner, method }
+        }),
+    ]
+}
+
+fn process() -> impl Strategy<Value = Process> {
+    let runtime = of(proptest::sample::select(
+        &["containerd", "cri-o", "docker", "podman"][..],
+    ));
+    // Few workloads, so that records share them.
+    let unit = of(prop_oneof![
+        Just("ssh.service".to_owned()),
+        Just("session-1.scope".to_owned()),
+        text()
+    ]);
+    let workload = (of("[0-9a-f]{1}"), runtime, of("[a-b]"), unit);
+    (workload, of(text()), of("/[a-z]{0,20}/[a-z]{1,9}")).prop_map(|(workload, cgroup_path, executable)| {
+        let (container_id, runtime, pod_uid, unit) = workload;
+        let workload = Arc::new(Workload {
+            container_id,
+            runtime,
+            pod_uid,
+            unit,
+        });
+        Process {
+            workload,
+            cgroup_path,
+            executable,
+        }
+    })
+}
+
+prop_compose! {
+    fn sample()(
+        time in prop_oneof![Just(0), any::<u64>()],
+        observed in any::<u64>(),
+        place in any::<(bool, u32, u16)>(),
+        direction in of(prop_oneof![Just(Direction::Receive), Just(Direction::Transmit)]),
+        prefix in text(),
+        numbers in any::<(Option<u32>, Option<u32>, Option<u32>)>(),
+        devices in proptest::array::uniform4(of((any::<u32>(), of(text())))),
+        socket in any::<(Option<u32>, Option<u32>)>(),
+        hwaddr in of(vec(any::<u8>(), 0..=32)),
+        packet in packet(),
+        attribution in attribution(),
+        process in of(process()),
+    ) -> Sample {
+        let (kernel_time, netns, group) = place;
+        let (seq, seq_global, mark) = numbers;
+        Sample {
+            time, kernel_time, observed, netns, group, direction, prefix, seq, seq_global, mark, devices, socket,
+            hwaddr, packet, attribution, process,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn otlp_decodes_to_the_records_that_were_pushed(batches in vec(vec(sample(), 1..20), 1..4)) {
+        let ledger = Ledger::new();
+        let mut encoder = Otlp::new(resource(), &ledger);
+        for samples in &batches {
+            for sample in samples {
+                encoder.push(&sample.record());
+            }
+            prop_assert_eq!(encoder.records() as usize, samples.len());
+            let groups = take(&mut encoder);
+            let mut by_workload: Vec<(Map, Vec<&Sample>)> = Vec::new();
+            for sample in samples {
+                let resource = expected_resource(&sample.workload());
+                match by_workload.iter_mut().find(|(other, _)| *other == resource) {
+                    Some((_, samples)) => samples.push(sample),
+                    None => by_workload.push((resource, vec![sample])),
+                }
+            }
+            // Workloads may differ and still have the same attributes: an empty unit is a unit.
+            let mut decoded_groups: Vec<(Map, Vec<&LogRecord>)> = Vec::new();
+            for group in &groups {
+                prop_assert_eq!(group.scope_logs.len(), 1);
+                let scope = group.scope_logs[0].scope.as_ref().unwrap();
+                prop_assert_eq!(scope.name.as_str(), "nflog-agent");
+                prop_assert_eq!(scope.version.as_str(), env!("CARGO_PKG_VERSION"));
+                let resource = decoded(&group.resource.as_ref().unwrap().attributes);
+                prop_assert!(decoded_groups.iter().all(|(other, _)| *other != resource), "a resource twice");
+                decoded_groups.push((resource, group.scope_logs[0].log_records.iter().collect()));
+            }
+            prop_assert_eq!(decoded_groups.len(), by_workload.len());
+            for (resource, records) in decoded_groups {
+                let (_, samples) = by_workload.iter().find(|(other, _)| *other == resource).expect("a known resource");
+                prop_assert_eq!(records.len(), samples.len());
+                for (record, sample) in records.into_iter().zip(samples) {
+                    check_record(record, sample);
+                }
+            }
+        }
+        let snapshot = ledger.snapshot();
+        prop_assert_eq!(snapshot.exported, batches.iter().map(|batch| batch.len() as u64).sum::<u64>());
+        prop_assert_eq!(snapshot.received, snapshot.exported);
+    }
+
+    #[test]
+    fn json_lines_parse_to_the_records_that_were_pushed(samples in vec(sample(), 1..10)) {
+        let ledger = Ledger::new();
+        let mut encoder = Json::new(resource(), &ledger);
+        for sample in &samples {
+            encoder.push(&sample.record());
+        }
+        let batch = encoder.take();
+        let text = String::from_utf8(batch.payload().to_vec()).unwrap();
+        batch.exported(0);
+        prop_assert_eq!(text.lines().count(), samples.len());
+        prop_assert!(text.chars().all(|character| character == '\n' || !character.is_ascii_control()));
+        for (line, sample) in text.lines().zip(&samples) {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            prop_assert_eq!(parsed(&object["attributes"]), expected(sample));
+            prop_assert_eq!(parsed(&object["resource"]), expected_resource(&sample.workload()));
+            prop_assert_eq!(&object["event_name"], "nflog.packet");
+            prop_assert_eq!(&object["severity"], "INFO");
+            let time = humantime::parse_rfc3339(object["timestamp"].as_str().unwrap()).unwrap();
+            let nanos = time.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+            prop_assert_eq!(nanos, u128::from(sample.time));
+        }
+    }
+
+    #[test]
+    fn console_lines_are_one_per_record_whatever_they_contain(samples in vec(sample(), 1..10)) {
+        let ledger = Ledger::new();
+        let mut encoder = Console::new(false, &ledger);
+        for sample in &samples {
+            encoder.push(&sample.record());
+        }
+        let batch = encoder.take();
+        let text = String::from_utf8(batch.payload().to_vec()).unwrap();
+        batch.exported(0);
+        prop_assert_eq!(text.lines().count(), samples.len());
+        prop_assert!(text.chars().all(|character| character == '\n' || !character.is_control()), "{:?}", text);
+    }
+}
+
+#[test]
+fn a_record_that_knows_nothing_says_so_and_no_more() {
+    let sample = bare();
+    let ledger = Ledger::new();
+    let mut encoder = Otlp::new(Resource::new(), &ledger);
+    encoder.push(&sample.record());
+    let groups = take(&mut encoder);
+    let record = &groups[0].scope_logs[0].log_records[0];
+    check_record(record, &sample);
+    assert_eq!(record.attributes.len(), 9, "{:?}", record.attributes);
+    assert_eq!(body(record), "output not-ip none(unparsable)");
+}
+
+#[test]
+fn a_loss_is_a_warning_with_its_count_and_reason() {
+    let ledger = Ledger::new();
+    let mut encoder = Otlp::new(resource(), &ledger);
+    let loss = Loss {
+        observed_unix_nano: 7,
+        netns: 8,
+        group: 9,
+        packets: 1234,
+        reason: "sequence-gap",
+    };
+    encoder.push_loss(&loss);
+    assert_eq!(encoder.records(), 1);
+    let groups = take(&mut encoder);
+    assert_eq!(
+        decoded(&groups[0].resource.as_ref().unwrap().attributes),
+        expected_resource(&Workload::default())
+    );
+    let record = &groups[0].scope_logs[0].log_records[0];
+    assert_eq!(
+        (record.severity_number, record.severity_text.as_str()),
+        (13, "WARN")
+    );
+    assert_eq!(record.event_name, "nflog.loss");
+    assert_eq!((record.time_unix_nano, record.observed_time_unix_nano), (7, 7));
+    assert_eq!(body(record), "lost 1234 packets of group 9: sequence-gap");
+    let mut attributes = Map::new();
+    attributes.put("nflog.netns.inode", 8_u32);
+    attributes.put("nflog.group", 9_u16);
+    attributes.put("nflog.loss.packets", 1234_u32);
+    attributes.put("nflog.loss.reason", "sequence-gap");
+    assert_eq!(decoded(&record.attributes), attributes);
+    assert_eq!(ledger.snapshot().received, 0, "a loss report is no packet");
+}
+
+#[test]
+fn idle_workloads_are_forgotten_and_come_back() {
+    let ledger = Ledger::new();
+    let mut encoder = Otlp::new(resource(), &ledger);
+    let of_pod = |uid: &str| {
+        let workload = Arc::new(Workload {
+            pod_uid: Some(uid.to_owned()),
+            ..Workload::default()
+        });
+        Sample {
+            process: Some(Process {
+                workload,
+                ..Process::default()
+            }),
+            ..bare()
+        }
+    };
+    let (first, second) = (of_pod("first"), of_pod("second"));
+    for _ in 0..2 {
+        encoder.push(&first.record());
+        assert_eq!(take(&mut encoder).len(), 1);
+        for _ in 0..40 {
+            encoder.push(&bare().record());
+            encoder.push(&second.record());
+            let groups = take(&mut encoder);
+            let resources: Vec<_> = groups
+                .iter()
+                .map(|group| decoded(&group.resource.as_ref().unwrap().attributes))
+                .collect();
+            let expected = [&Workload::default(), &second.workload()].map(expected_resource);
+            assert_eq!(resources.len(), 2);
+            assert!(
+                expected.iter().all(|resource| resources.contains(resource)),
+                "{resources:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn lines_read_as_the_readme_shows_them() {
+    let workload = Arc::new(Workload {
+        container_id: Some("4f5e6d7c8b9a0123456789".to_owned()),
+        runtime: Some("containerd"),
+        pod_uid: Some("0b1c2d3e-aaaa-bbbb-cccc-0123456789ab".to_owned()),
+        unit: None,
+    });
+    let owner = Owner {
+        pid: 4242,
+        start_boottime: None,
+        uid: 1000,
+        comm: Comm::new(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0"),
+        cgroup_id: None,
+    };
+    let mut sample = Sample {
+        time: 1_767_323_045_123_456_789,
+        prefix: "egress-drop: ".to_owned(),
+        devices: [None, Some((2, Some("eth0".to_owned()))), None, None],
+        packet: Packet {
+            source: Some(IpAddr::from([10, 1, 2, 3])),
+            destination: Some("2001:db8::1".parse().unwrap()),
+            protocol: Some(6),
+            transport: Transport::Tcp {
+                source: 44321,
+                destination: 443,
+                flags: 2,
+            },
+            length: Some(60),
+            captured: 60,
+            ttl: Some(64),
+            fragment: false,
+            problem: None,
+        },
+        attribution: Attribution::Owned {
+            owner,
+            method: Method::Socket,
+        },
+        process: Some(Process {
+            workload,
+            ..Process::default()
+        }),
+        ..bare()
+    };
+    let line = |sample: &Sample| {
+        let mut line = Vec::new();
+        packet_line(&mut line, &sample.record(), Style::default());
+        String::from_utf8(line).unwrap()
+    };
+    assert_eq!(
+        line(&sample),
+        "output egress-drop: >eth0 tcp 10.1.2.3:44321 > [2001:db8::1]:443 SYN len 60 curl[4242] \
+         containerd:4f5e6d7c8b9a pod:0b1c2d3e-aaaa-bbbb-cccc-0123456789ab"
+    );
+    let ledger = Ledger::new();
+    let mut encoder = Console::new(true, &ledger);
+    encoder.push(&sample.record());
+    let batch = encoder.take();
+    let text = String::from_utf8(batch.payload().to_vec()).unwrap();
+    batch.lost(LossReason::Shutdown);
+    assert!(
+        text.starts_with("03:04:05.123456Z \x1b[36moutput\x1b[0m      \x1b[33megress-drop:\x1b[0m"),
+        "{text:?}"
+    );
+
+    sample.devices = [
+        Some((3, None)),
+        Some((2, Some("br0".to_owned()))),
+        None,
+        Some((9, Some("veth1".to_owned()))),
+    ];
+    sample.attribution = Attribution::Unowned(Reason::Forwarded);
+    sample.process = None;
+    sample.packet.protocol = Some(1);
+    sample.packet.transport = Transport::Icmp {
+        kind: 8,
+        code: 0,
+        echo_id: Some(77),
+    };
+    sample.packet.destination = Some(IpAddr::from([10, 1, 2, 4]));
+    assert_eq!(
+        line(&sample),
+        "output egress-drop: if3>br0(veth1) icmp 10.1.2.3 > 10.1.2.4 type 8 code 0 id 77 len 60 none(forwarded)"
+    );
+}

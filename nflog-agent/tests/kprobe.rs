@@ -1,0 +1,42 @@
+//! The kernel probes load and attach on this kernel. Skips, loudly, only on a kernel built without kprobes.
+
+use nflog_agent::owner::{Probes, ProbesError};
+
+/// The probes, or `None` on a kernel that provably has no kprobes.
+fn open(groups: &[u16]) -> Option<Probes> {
+    match Probes::open(groups, None) {
+        Ok(probes) => Some(probes),
+        Err(ProbesError::NoKprobes) => {
+            eprintln!("SKIPPED: {}", ProbesError::NoKprobes);
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn every_probe_attaches() {
+    let Some(probes) = open(&[7]) else { return };
+    let missing: Vec<_> = probes.missing().iter().map(ToString::to_string).collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn probes_count_the_sockets_they_see() {
+    let Some(probes) = open(&[7]) else { return };
+    let before = probes.stats().unwrap();
+    let stamped = nflog_common::Stat::Stamped as usize;
+    let died = nflog_common::Stat::Died as usize;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let now = probes.stats().unwrap();
+    assert!(
+        now[stamped] >= before[stamped] + 3,
+        "listener, client and child: {before:?} {now:?}"
+    );
+    drop((client, server, listener));
+    let after = probes.stats().unwrap();
+    assert!(after[died] > before[died], "{before:?} {after:?}");
+    assert_eq!(after[nflog_common::Stat::ReadError as usize], 0, "{after:?}");
+}

@@ -1,0 +1,149 @@
+//! The logged packet's own tuple, read from the `sk_buff` as the agent will read it from the NFLOG message.
+//!
+//! The transport header is found from the network header, because `skb->transport_header` is not set in all hooks.
+
+use nflog_common::PacketKey;
+
+use crate::kernel::Pointer;
+use crate::maps::{SocketTuple, offset};
+use crate::sock::{AF_INET, AF_INET6, IPPROTO_TCP, map_v4};
+
+pub const IPPROTO_ICMP: u8 = 1;
+pub const IPPROTO_ICMPV6: u8 = 58;
+pub const TCP_SYN: u8 = 0x02;
+pub const TCP_ACK: u8 = 0x10;
+const MAX_EXTENSIONS: usize = 6;
+
+/// `NF_INET_*`.
+pub const NF_INET_LOCAL_IN: u8 = 1;
+pub const NF_INET_FORWARD: u8 = 2;
+
+/// The tuple from the point of view of this host's socket.
+#[inline(always)]
+pub fn socket_tuple(key: &PacketKey, tuple: &mut SocketTuple) {
+    tuple.netns = key.netns;
+    tuple.protocol = key.protocol;
+    tuple.pad = 0;
+    tuple.pad2 = 0;
+    if key.hook > NF_INET_LOCAL_IN {
+        tuple.local_port = key.source_port;
+        tuple.remote_port = key.destination_port;
+        tuple.local = key.source;
+        tuple.remote = key.destination;
+        return;
+    }
+    // An echo reply comes back with the identifier that the request went out with: the socket's port on both ways.
+    let icmp = key.protocol == IPPROTO_ICMP || key.protocol == IPPROTO_ICMPV6;
+    tuple.local_port = if icmp {
+        key.source_port
+    } else {
+        key.destination_port
+    };
+    tuple.remote_port = if icmp { 0 } else { key.source_port };
+    tuple.local = key.destination;
+    tuple.remote = key.source;
+}
+
+/// Parses the packet of `skb` into `key`; answers the TCP flags (0 for other protocols), or `None` if a header cannot be
+/// read or is not IP of that family.
+#[inline(always)]
+pub fn parse(skb: Pointer, family: u16, key: &mut PacketKey) -> Option<u8> {
+    let head = skb.follow(offset!(sk_buff_head))?;
+    let network = head.add(skb.read::<u16>(offset!(sk_buff_network_header))? as u64);
+    key.source_port = 0;
+    key.destination_port = 0;
+    key.pad = 0;
+    let transport = match family {
+        AF_INET => ipv4(network, key)?,
+        AF_INET6 => ipv6(network, key)?,
+        _ => return None,
+    };
+    match transport {
+        Some(header) => ports(header, key),
+        None => Some(0),
+    }
+}
+
+/// Fills in addresses and protocol; answers where the transport header is, or `None` for a later fragment.
+#[inline(always)]
+fn ipv4(network: Pointer, key: &mut PacketKey) -> Option<Option<Pointer>> {
+    let version_length: u8 = network.read(0)?;
+    if version_length >> 4 != 4 {
+        return None;
+    }
+    key.protocol = network.read(9)?;
+    map_v4(network, 12, &mut key.source)?;
+    map_v4(network, 16, &mut key.destination)?;
+    let fragment_offset = u16::from_be(network.read(6)?) & 0x1fff;
+    let length = ((version_length & 0x0f) as u64) * 4;
+    Some((fragment_offset == 0).then(|| network.add(length)))
+}
+
+#[inline(always)]
+fn ipv6(network: Pointer, key: &mut PacketKey) -> Option<Option<Pointer>> {
+    let version: u8 = network.read(0)?;
+    if version >> 4 != 6 {
+        return None;
+    }
+    network.read_into(8, &mut key.source)?;
+    network.read_into(24, &mut key.destination)?;
+    let mut next: u8 = network.read(6)?;
+    let mut position = network.add(40);
+    for _ in 0..MAX_EXTENSIONS {
+        match next {
+            // Hop-by-hop, routing, destination options.
+            0 | 43 | 60 => {
+                let [following, length]: [u8; 2] = position.read(0)?;
+                next = following;
+                position = position.add((length as u64 + 1) * 8);
+            }
+            // Fragment.
+            44 => {
+                let [following, _, high, low]: [u8; 4] = position.read(0)?;
+                next = following;
+                if u16::from_be_bytes([high, low]) & 0xfff8 != 0 {
+                    key.protocol = next;
+                    return Some(None);
+                }
+                position = position.add(8);
+            }
+            // Authentication.
+            51 => {
+                let [following, length]: [u8; 2] = position.read(0)?;
+                next = following;
+                position = position.add((length as u64 + 2) * 4);
+            }
+            _ => break,
+        }
+    }
+    key.protocol = next;
+    Some(Some(position))
+}
+
+/// Fills in the ports; answers the TCP flags, or 0.
+#[inline(always)]
+fn ports(header: Pointer, key: &mut PacketKey) -> Option<u8> {
+    match key.protocol {
+        // TCP, UDP, DCCP, SCTP, UDP-Lite.
+        IPPROTO_TCP | 17 | 33 | 132 | 136 => {
+            key.source_port = u16::from_be(header.read(0)?);
+            key.destination_port = u16::from_be(header.read(2)?);
+            if key.protocol != IPPROTO_TCP {
+                return Some(0);
+            }
+            header.read(13)
+        }
+        IPPROTO_ICMP => echo(header, key, [0, 8]),
+        IPPROTO_ICMPV6 => echo(header, key, [128, 129]),
+        _ => Some(0),
+    }
+}
+
+#[inline(always)]
+fn echo(header: Pointer, key: &mut PacketKey, types: [u8; 2]) -> Option<u8> {
+    let kind: u8 = header.read(0)?;
+    if kind == types[0] || kind == types[1] {
+        key.source_port = u16::from_be(header.read(4)?);
+    }
+    Some(0)
+}

@@ -1,0 +1,211 @@
+//! The log call itself: before the NFLOG message exists, write down whose packet it is.
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::kprobe;
+use aya_ebpf::programs::ProbeContext;
+use aya_log_ebpf::debug;
+use nflog_common::{SocketOwner, Stat, method, reason};
+
+use crate::kernel::Pointer;
+use crate::maps::{GROUPS, PACKETS, PortKey, SocketTuple, WORK, Work, count, offset};
+use crate::packet::{NF_INET_FORWARD, NF_INET_LOCAL_IN, TCP_ACK, TCP_SYN, parse, socket_tuple};
+use crate::registry::{Found, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple};
+use crate::sock::{AF_INET, AF_INET6, Holder, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT};
+
+/// `NF_LOG_TYPE_ULOG`: the rule logs to NFLOG, not to the kernel log.
+const NF_LOG_TYPE_ULOG: u8 = 1;
+
+/// Variadic, so fentry cannot attach. Called by `xt_NFLOG` and by nft's `log group`.
+///
+/// match-proto: `void nf_log_packet(struct net *net, u_int8_t pf, unsigned int hooknum, const struct sk_buff *skb,`
+#[kprobe]
+pub fn nf_log_packet(ctx: ProbeContext) -> u32 {
+    let _ = logged(&ctx);
+    0
+}
+
+#[inline(always)]
+fn logged(ctx: &ProbeContext) -> Option<()> {
+    if !is_ours(loginfo(ctx)?)? {
+        return Some(());
+    }
+    let family: u8 = ctx.arg(1)?;
+    let hook: u8 = ctx.arg(2)?;
+    let skb = Pointer::new(ctx.arg(3)?)?;
+    let family = u16::from(family);
+    if family != AF_INET && family != AF_INET6 {
+        // netdev, bridge and arp hooks see no local socket; the agent knows that from the message.
+        return Some(());
+    }
+    count(Stat::Logged);
+    let work = WORK.get_ptr_mut(0)?;
+    // SAFETY: this CPU's slot; the kernel runs no second kprobe program on a CPU while one is running.
+    let work = unsafe { &mut *work };
+    work.key.netns = Pointer::new(ctx.arg(0)?)?.read(offset!(net_ns_inum))?;
+    work.key.hook = hook;
+    let Some(tcp_flags) = parse(skb, family, &mut work.key) else {
+        count(Stat::Unparsable);
+        return None;
+    };
+    let found = find(skb, work, tcp_flags).unwrap_or(Found::nobody(reason::NO_SOCKET));
+    if let Found::Owner { .. } = found {
+        count(Stat::Attributed);
+    }
+    answer(ctx, work, found)
+}
+
+/// The 7th argument: on the stack on x86-64, above the return address.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn loginfo(ctx: &ProbeContext) -> Option<Pointer> {
+    // SAFETY: the kernel hands a kprobe program a valid pt_regs.
+    let stack = Pointer::new(unsafe { (*ctx.regs).rsp })?;
+    stack.follow(8)
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn loginfo(ctx: &ProbeContext) -> Option<Pointer> {
+    Pointer::new(ctx.arg(6)?)
+}
+
+/// Whether the rule logs to an NFLOG group that the agent listens to.
+#[inline(always)]
+fn is_ours(loginfo: Pointer) -> Option<bool> {
+    if loginfo.read::<u8>(offset!(nf_loginfo_type))? != NF_LOG_TYPE_ULOG {
+        return Some(false);
+    }
+    let group: u16 = loginfo.read(offset!(nf_loginfo_ulog_group))?;
+    let word = GROUPS.get(u32::from(group >> 6))?;
+    Some(word & (1 << (group & 63)) != 0)
+}
+
+#[inline(always)]
+fn find(skb: Pointer, work: &mut Work, tcp_flags: u8) -> Option<Found> {
+    let Work {
+        answer: _,
+        key,
+        tuple,
+        port,
+    } = work;
+    if key.hook == NF_INET_FORWARD {
+        return Some(Found::nobody(reason::FORWARDED));
+    }
+    socket_tuple(key, tuple);
+    let tcp = key.protocol == IPPROTO_TCP;
+    let handshake = tcp_flags & (TCP_SYN | TCP_ACK);
+    let Some(sock) = Sock::new(skb.read(offset!(sk_buff_sk))?) else {
+        return if key.hook > NF_INET_LOCAL_IN {
+            sent_without_socket(tuple, port, tcp, handshake)
+        } else {
+            received_without_socket(tuple, port, tcp, handshake)
+        };
+    };
+    match sock.state()? {
+        TCP_NEW_SYN_RECV if tcp => sock
+            .listener()
+            .and_then(|listener| by_listener(listener, tuple.local_port)),
+        TCP_TIME_WAIT if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::TIME_WAIT))),
+        _ => with_socket(sock, tuple, tcp),
+    }
+}
+
+/// The kernel sends without a socket: the SYN-ACK of a SYN cookie, the end of a closed connection, tunnels.
+#[inline(always)]
+fn sent_without_socket(tuple: &SocketTuple, port: &mut PortKey, tcp: bool, handshake: u8) -> Option<Found> {
+    if !tcp {
+        return None;
+    }
+    if handshake == TCP_SYN | TCP_ACK {
+        by_port(tuple, port)
+    } else {
+        by_tombstone(tuple)
+    }
+}
+
+#[inline(always)]
+fn received_without_socket(
+    tuple: &SocketTuple,
+    port: &mut PortKey,
+    tcp: bool,
+    handshake: u8,
+) -> Option<Found> {
+    if tcp {
+        if let Some(found) = by_tuple(tuple) {
+            return Some(found);
+        }
+        if handshake != TCP_SYN {
+            return by_request(tuple).or_else(|| by_tombstone(tuple));
+        }
+    }
+    by_port(tuple, port)
+}
+
+#[inline(always)]
+fn with_socket(sock: Sock, tuple: &SocketTuple, tcp: bool) -> Option<Found> {
+    if let Some(found) = by_socket(sock) {
+        return Some(found);
+    }
+    match sock.holder() {
+        // The per-CPU control socket sends resets and TIME_WAIT ACKs on behalf of connections.
+        Holder::Kernel if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::KERNEL_SOCKET))),
+        Holder::Kernel => Some(Found::nobody(reason::KERNEL_SOCKET)),
+        _ => Some(Found::nobody(reason::OLDER_THAN_AGENT)),
+    }
+}
+
+/// Writes the answer where the agent looks. A repeated answer costs a comparison.
+#[inline(always)]
+fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
+    let Work { answer, key, .. } = work;
+    answer.changed_at = 0;
+    answer.pad = 0;
+    answer.pad2 = 0;
+    match found {
+        Found::Owner { owner, method } => {
+            // SAFETY: points into a live map value.
+            answer.owner = unsafe { *owner };
+            answer.method = method;
+            answer.reason = reason::UNSET;
+        }
+        Found::Nobody { reason } => {
+            answer.owner = NOBODY;
+            answer.method = method::NONE;
+            answer.reason = reason;
+        }
+    }
+    if let Some(old) = PACKETS.get_ptr(&*key) {
+        // SAFETY: a live map value, plain integers.
+        let old = unsafe { &*old };
+        let same_process =
+            old.owner.tgid == answer.owner.tgid && old.owner.start_boottime == answer.owner.start_boottime;
+        if same_process && old.method == answer.method && old.reason == answer.reason {
+            return Some(());
+        }
+        // SAFETY: takes no arguments and cannot fail.
+        answer.changed_at = if same_process {
+            old.changed_at
+        } else {
+            unsafe { bpf_ktime_get_ns() }
+        };
+    }
+    debug!(
+        ctx,
+        "packet of {} found by method {} reason {}", answer.owner.tgid, answer.method, answer.reason
+    );
+    if PACKETS.insert(&*key, &*answer, BPF_ANY.into()).is_err() {
+        count(Stat::PacketMapError);
+    }
+    Some(())
+}
+
+const NOBODY: SocketOwner = SocketOwner {
+    start_boottime: 0,
+    cgroup_id: 0,
+    tgid: 0,
+    tid: 0,
+    uid: 0,
+    gid: 0,
+    comm: [0; 16],
+};

@@ -1,0 +1,8 @@
+//! The probes, one kernel function family per file. Each names the prototype it relies on in a `match-proto:` line.
+
+mod death;
+mod handshake;
+mod log;
+mod port;
+mod send;
+mod tcp;

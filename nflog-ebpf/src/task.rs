@@ -1,0 +1,36 @@
+//! The current process as an owner. Only for probes that run in the context of the process that calls.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+use nflog_common::SocketOwner;
+
+use crate::kernel::Pointer;
+use crate::maps::offset;
+
+/// Fills `owner` with the current process. Fields that cannot be read become 0.
+#[inline(always)]
+pub fn current(owner: &mut SocketOwner) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let uid_gid = bpf_get_current_uid_gid();
+    owner.tgid = (pid_tgid >> 32) as u32;
+    owner.tid = pid_tgid as u32;
+    owner.uid = uid_gid as u32;
+    owner.gid = (uid_gid >> 32) as u32;
+    // SAFETY: takes no arguments and cannot fail.
+    owner.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: takes no arguments and cannot fail.
+    let task = Pointer::new(unsafe { bpf_get_current_task() });
+    let leader = task.and_then(|task| task.follow(offset!(task_group_leader)));
+    owner.start_boottime = leader
+        .and_then(|leader| leader.read(offset!(task_start_boottime)))
+        .unwrap_or(0);
+    owner.comm = leader
+        .and_then(|leader| leader.read(offset!(task_comm)))
+        .unwrap_or([0; 16]);
+}
+
+/// tgid of the current process, in the initial pid namespace.
+#[inline(always)]
+pub fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}

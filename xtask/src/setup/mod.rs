@@ -1,0 +1,85 @@
+//! `cargo xtask setup`: finds what the other verbs need and installs what is missing, or says exactly what to install.
+//!
+//! The distribution's packages come by apt, as root on Debian; everything else goes below `target/tools`. Each part looks before
+//! it acts, so that a second run takes a moment.
+
+mod bpf_linker;
+mod deny;
+mod packages;
+#[path = "../../../nflog-agent/build/toolchain.rs"]
+pub(crate) mod toolchain;
+mod venv;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use packages::Requirement;
+use toolchain::Toolchain;
+
+/// Options of `cargo xtask setup`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only what this purpose needs
+    #[arg(long = "for", value_enum, default_value = "test")]
+    purpose: Purpose,
+}
+
+/// What the set-up is for; each purpose includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Purpose {
+    /// To build and run the agent.
+    Run,
+    /// To boot kernels.
+    Vm,
+    /// To run every test.
+    Test,
+}
+
+/// Runs the verb.
+pub(crate) fn main(options: &Options) -> Result<()> {
+    ensure(options.purpose)?;
+    println!("setup: everything is there");
+    Ok(())
+}
+
+/// Installs what is missing for a purpose.
+pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
+    packages::ensure(&requirements(purpose))?;
+    bpf_linker::ensure()?;
+    if purpose >= Purpose::Test {
+        venv::ensure()?;
+        deny::ensure()?;
+    }
+    Ok(())
+}
+
+const VM_PROGRAMS: [Requirement; 9] = [
+    Requirement::program("qemu-system-x86_64", "qemu-system-x86"),
+    Requirement::program("busybox", "busybox-static"),
+    Requirement::program("depmod", "kmod"),
+    Requirement::program("ip", "iproute2"),
+    Requirement::program("objcopy", "binutils"),
+    Requirement::program("ldd", "libc-bin"),
+    Requirement::program("dpkg-deb", "dpkg"),
+    Requirement::program("xz", "xz-utils"),
+    Requirement::program("zstd", "zstd"),
+];
+
+fn requirements(purpose: Purpose) -> Vec<Requirement> {
+    let mut requirements = vec![Requirement::program("nft", "nftables")];
+    if Toolchain::find().is_none() {
+        requirements.extend(["rustc-web", "cargo-web", "rust-web-src"].map(Requirement::package));
+    }
+    if purpose >= Purpose::Vm {
+        requirements.extend(VM_PROGRAMS);
+    }
+    if purpose >= Purpose::Test {
+        requirements.push(Requirement::program("tcpdump", "tcpdump"));
+        requirements.push(Requirement::program("python3", "python3"));
+        requirements.push(venv::REQUIREMENT);
+        if Toolchain::find() != Some(Toolchain::Nightly) {
+            requirements.push(Requirement::file("/usr/bin/clippy-driver", "rust-web-clippy"));
+        }
+    }
+    requirements
+}

@@ -1,0 +1,222 @@
+//! `cargo xtask vm`: boots real Debian kernels under QEMU and runs the integration tests in them as root.
+
+mod accelerator;
+mod apt;
+mod cpio;
+mod initramfs;
+mod kernel;
+mod modules;
+mod protocol;
+mod qemu;
+mod report;
+
+use std::io::{IsTerminal as _, stdin};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, Subcommand};
+
+use crate::artifacts::Artifacts;
+use crate::paths;
+use crate::setup::{self, Purpose};
+use accelerator::{Accelerator, Choice};
+use initramfs::Payload;
+use kernel::{Kernel, Line};
+use protocol::Mode;
+use qemu::Limits;
+use report::Outcome;
+
+/// A test that takes longer is killed; with hardware virtualisation, that is.
+const TEST_DEADLINE: Duration = Duration::from_secs(40);
+/// Lines of the console to show when a guest never came up.
+const CONSOLE_TAIL: usize = 60;
+
+/// Options of `cargo xtask vm`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Option<VmCommand>,
+    #[command(flatten)]
+    guest: Guest,
+    /// An interactive shell in a guest instead of the tests (Ctrl-A x ends it)
+    #[arg(long)]
+    shell: bool,
+    /// Seconds after which a guest has failed [default: 100, emulated 300]
+    #[arg(long, value_name = "SECONDS")]
+    deadline: Option<u64>,
+    /// Only tests whose name contains one of these
+    #[arg(last = true)]
+    filters: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Guest {
+    /// Kernel lines [default: all for tests, else 6.12]
+    #[arg(long, value_enum, num_args = 1.., value_name = "LINE")]
+    kernel: Vec<Line>,
+    /// How QEMU executes the guest
+    #[arg(long, value_enum, default_value = "auto")]
+    accel: Choice,
+    /// Fetch the newest package of each kernel line even if one is cached
+    #[arg(long)]
+    refresh: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum VmCommand {
+    /// The agent in a guest, with a demonstration rule set and a little traffic
+    Run {
+        #[command(flatten)]
+        guest: Guest,
+        /// Arguments of the agent
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// Runs the verb; an error if any test or kernel failed.
+pub(crate) fn main(options: Options) -> Result<()> {
+    let Options {
+        command,
+        guest,
+        shell,
+        deadline,
+        filters,
+    } = options;
+    if let Some(VmCommand::Run { guest, arguments }) = command {
+        return interact(&guest, Mode::Run { arguments });
+    }
+    if shell {
+        ensure!(
+            stdin().is_terminal(),
+            "a shell needs a terminal on standard input"
+        );
+        return interact(&guest, Mode::Shell);
+    }
+    let lines = if guest.kernel.is_empty() {
+        Line::ALL.to_vec()
+    } else {
+        guest.kernel.clone()
+    };
+    let outcomes = run_tests(
+        &Guest {
+            kernel: lines,
+            ..guest
+        },
+        deadline,
+        &filters,
+    )?;
+    let failed = outcomes.iter().filter(|outcome| outcome.failed() > 0).count();
+    if failed > 0 {
+        bail!(
+            "{failed} of {} kernels failed; their consoles are in {}/*/console.log",
+            outcomes.len(),
+            paths::vm().display()
+        );
+    }
+    Ok(())
+}
+
+/// Runs all tests on every kernel line, for `cargo xtask test`.
+pub(crate) fn test_all() -> Result<Vec<Outcome>> {
+    run_tests(
+        &Guest {
+            kernel: Line::ALL.to_vec(),
+            accel: Choice::Auto,
+            refresh: false,
+        },
+        None,
+        &[],
+    )
+}
+
+fn run_tests(guest: &Guest, deadline: Option<u64>, filters: &[String]) -> Result<Vec<Outcome>> {
+    let (kernels, payload, accelerator) = prepare(guest)?;
+    ensure!(
+        payload.tests() > 0,
+        "no integration test is named as one that runs in guests"
+    );
+    let total = deadline.map_or_else(
+        || Duration::from_secs(100) * accelerator.slowness(),
+        Duration::from_secs,
+    );
+    let test_deadline = TEST_DEADLINE * accelerator.slowness();
+    let limits = Limits {
+        total,
+        silence: test_deadline + Duration::from_secs(10),
+    };
+    let mode = Mode::Test {
+        directory: paths::root().join("nflog-agent").display().to_string(),
+        filters: filters.to_vec(),
+        deadline: test_deadline.as_secs(),
+    };
+    let mut outcomes = Vec::new();
+    for kernel in &kernels {
+        outcomes.push(test_kernel(kernel, &payload, accelerator, limits, mode.clone())?);
+    }
+    println!("{}", report::table(&outcomes));
+    ensure!(
+        outcomes.iter().any(|outcome| !outcome.tests.is_empty()),
+        "no test matches {filters:?}"
+    );
+    Ok(outcomes)
+}
+
+fn prepare(guest: &Guest) -> Result<(Vec<Kernel>, Payload, Accelerator)> {
+    ensure!(cfg!(target_arch = "x86_64"), "guests are x86-64 only");
+    setup::ensure(Purpose::Vm)?;
+    let kernels = kernel::obtain(&guest.kernel, guest.refresh)?;
+    let payload = Payload::new(&Artifacts::build()?)?;
+    let first = kernels.first().context("at least one kernel")?;
+    let accelerator = accelerator::choose(guest.accel, first, &payload)?;
+    Ok((kernels, payload, accelerator))
+}
+
+fn test_kernel(
+    kernel: &Kernel,
+    payload: &Payload,
+    accelerator: Accelerator,
+    limits: Limits,
+    mode: Mode,
+) -> Result<Outcome> {
+    let name = kernel.line.name();
+    println!("booting {} ({})", kernel.release, accelerator.qemu_name());
+    let initramfs = initramfs::write(kernel, payload, mode)?;
+    let start = Instant::now();
+    // What comes before PID 1's first line is the kernel's boot log, only of interest if it is the end.
+    let mut up = false;
+    let boot = qemu::boot(kernel, &initramfs, accelerator, limits, |line| {
+        up |= line.starts_with("vm_init: ");
+        if up {
+            println!("{name:>4} | {line}");
+        }
+    })?;
+    if !up {
+        for line in &boot.console[boot.console.len().saturating_sub(CONSOLE_TAIL)..] {
+            println!("{name:>4} | {line}");
+        }
+    }
+    Ok(Outcome::judge(
+        kernel.line,
+        &kernel.release,
+        &boot,
+        start.elapsed().as_secs_f64(),
+    ))
+}
+
+fn interact(guest: &Guest, mode: Mode) -> Result<()> {
+    let lines = if guest.kernel.is_empty() {
+        vec![Line::Linux6_12]
+    } else {
+        guest.kernel.clone()
+    };
+    ensure!(lines.len() == 1, "one kernel at a time");
+    let guest = Guest {
+        kernel: lines,
+        ..*guest
+    };
+    let (kernels, payload, accelerator) = prepare(&guest)?;
+    let initramfs = initramfs::write(&kernels[0], &payload, mode)?;
+    qemu::interact(&kernels[0], &initramfs, accelerator)
+}
