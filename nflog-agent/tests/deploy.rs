@@ -2,13 +2,16 @@
 //!
 //! Needs root (nft), systemd-analyze, and the Python environment of `cargo xtask setup` (`NFLOG_TEST_VENV` names another).
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+use support::{Netns, wait_for};
 
 const GROUP: &str = "7";
 
@@ -436,4 +439,81 @@ fn the_agent_understands_the_arguments_it_is_started_with() {
         let (ok, text) = verdict(agent.args(&arguments).arg("--help"));
         assert!(ok, "{arguments:?}: {text}");
     }
+}
+
+/// Capabilities as setpriv writes them, from names such as `CAP_NET_ADMIN` or `NET_ADMIN`.
+fn capability_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names = names
+        .into_iter()
+        .map(|name| name.trim_start_matches("CAP_").to_lowercase());
+    std::iter::once("-all".to_owned())
+        .chain(names.map(|name| format!("+{name}")))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// Runs the agent as this user with these capabilities only, until it has named a process of root that sends packets.
+fn assert_names_owners(user: u32, capabilities: &str) {
+    let netns = Netns::new("caps");
+    netns.nft("table inet t { chain out { type filter hook output priority 0; udp dport 9 log group 7; }; }");
+    // `sleep` must not inherit the socket, or it would hold it as well.
+    let script = "exec 3<>/dev/udp/127.0.0.1/9; while sleep 0.1 3>&-; do echo >&3; done";
+    let sender = netns
+        .command("bash")
+        .args(["-c", script])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (_directory, records) = scratch("records", "");
+    let agent = netns
+        .command("setpriv")
+        .args([
+            format!("--reuid={user}"),
+            format!("--regid={user}"),
+            "--clear-groups".to_owned(),
+        ])
+        .args(["--inh-caps", "--ambient-caps", "--bounding-set"].map(|set| format!("{set}={capabilities}")))
+        .arg("--no-new-privs")
+        .arg(env!("CARGO_BIN_EXE_nflog-agent"))
+        .args(["run", "--group", GROUP, "--output", "json"])
+        .stdout(fs::File::create(&records).unwrap())
+        .spawn()
+        .unwrap();
+    let (sender, mut agent) = (Running(sender), Running(agent));
+    let wanted = format!("\"process.pid\":{}", sender.0.id());
+    wait_for("a record that names the sender", || {
+        assert_eq!(agent.0.try_wait().unwrap(), None, "the agent ended");
+        let records = fs::read_to_string(&records).unwrap();
+        let mut after = records
+            .match_indices(&wanted)
+            .map(|(at, _)| &records[at + wanted.len()..]);
+        after.any(|rest| rest.starts_with([',', '}'])).then_some(())
+    });
+}
+
+/// A process that is ended on drop, so that a failing test leaves none behind.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_units_capabilities_are_enough_for_a_user_without_rights() {
+    let unit = read("systemd/nflog-agent.service");
+    let sets = ["CapabilityBoundingSet=", "AmbientCapabilities="]
+        .map(|set| unit.lines().find_map(|line| line.strip_prefix(set)).unwrap());
+    assert_eq!(sets[0], sets[1]);
+    assert_names_owners(65534, &capability_list(sets[0].split_ascii_whitespace()));
+}
+
+#[test]
+fn the_daemonsets_capabilities_are_enough_for_root() {
+    let pod = &object("DaemonSet", "nflog-agent")["spec"]["template"]["spec"];
+    let added = &pod["containers"][0]["securityContext"]["capabilities"]["add"];
+    assert_names_owners(0, &capability_list(strings(added)));
 }
