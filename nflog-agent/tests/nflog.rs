@@ -201,6 +201,30 @@ fn packets_that_come_while_groups_are_being_bound_are_not_lost() {
 }
 
 #[test]
+fn groups_are_bound_although_traffic_crowds_out_the_answers() {
+    let netns = Netns::new("crowded");
+    log_output(&netns);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| flood(&netns, &stop));
+        for _ in 0..5 {
+            // After the first group, each answer competes with its packets for the smallest buffer.
+            let builder = config(&netns).groups(200..240);
+            let mut nflog = open(builder.receive_buffer(4096).qthresh(1));
+            assert_eq!(nflog.effective().groups.len(), 41);
+            assert_eq!(nflog.effective().instances.len(), 41);
+            let mut tally = Tally::default();
+            let mut batch = nflog.recv(Some(PATIENCE)).unwrap().expect("traffic is flowing");
+            tally.take(&mut batch);
+            drop(batch);
+            let loss = nflog.close(|batch| tally.take(batch)).unwrap();
+            assert_eq!(loss.gaps, tally.lost);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn close_hands_out_what_the_kernel_still_holds() {
     let netns = Netns::new("close");
     log_output(&netns);

@@ -290,9 +290,7 @@ fn check_arriving(seen: &Seen, flow: Flow, from: IpAddr, near: &Port, far: &Port
     assert_eq!(seen.hwaddr.as_deref(), Some(&near.mac[..]));
     // ARPHRD_ETHER.
     assert_eq!((seen.hwtype, seen.hwlen), (Some(1), Some(14)));
-    let ethertype: [u8; 2] = if v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
-    let header = [&far.mac[..], &near.mac[..], &ethertype[..]].concat();
-    assert_eq!(seen.hwheader.as_deref(), Some(&header[..]));
+    assert_eq!(seen.hwheader, Some(ethernet(far, near, v6)));
     check_packet(&seen.packet, flow, from);
 }
 
@@ -312,12 +310,9 @@ fn check_packet(packet: &Packet, flow: Flow, from: IpAddr) {
     assert_eq!(Some(packet.captured), packet.length);
 }
 
-#[test]
-fn frames_in_the_hooks_of_a_device_and_arp() {
-    let (client, server) = (Netns::new("client"), Netns::new("server"));
-    let (near, far) = veth(&client, &server);
-    let device = &far.device;
-    server.nft(&format!(
+/// Logs in the ingress and egress hooks of `device` and in the input hook of ARP; false if there is no egress hook.
+fn log_frames(netns: &Netns, device: &str) -> bool {
+    netns.nft(&format!(
         r#"table netdev test {{
             chain ingress {{
                 type filter hook ingress device "{device}" priority 0
@@ -331,7 +326,7 @@ fn frames_in_the_hooks_of_a_device_and_arp() {
             }}
         }}"#
     ));
-    let egress = server.try_nft(&format!(
+    let egress = netns.try_nft(&format!(
         r#"table netdev test {{
             chain egress {{
                 type filter hook egress device "{device}" priority 0
@@ -339,11 +334,27 @@ fn frames_in_the_hooks_of_a_device_and_arp() {
             }}
         }}"#
     ));
-    match &egress {
-        Ok(()) => {}
-        Err(error) if kernel() < (5, 16) => eprintln!("NOTE: this kernel has no egress hook: {error}"),
+    match egress {
+        Ok(()) => true,
+        Err(error) if kernel() < (5, 16) => {
+            eprintln!("NOTE: this kernel has no egress hook, which is NOT tested: {error}");
+            false
+        }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Ethernet header of a frame between two ports.
+fn ethernet(to: &Port, from: &Port, v6: bool) -> Vec<u8> {
+    let ethertype: [u8; 2] = if v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
+    [&to.mac[..], &from.mac[..], &ethertype[..]].concat()
+}
+
+#[test]
+fn frames_in_the_hooks_of_a_device_and_arp() {
+    let (client, server) = (Netns::new("client"), Netns::new("server"));
+    let (near, far) = veth(&client, &server);
+    let egress = log_frames(&server, &far.device);
     let mut log = Log::open(&server);
     for (from, to) in addresses(&near).into_iter().zip(addresses(&far)) {
         let v6 = from.is_ipv6();
@@ -356,38 +367,40 @@ fn frames_in_the_hooks_of_a_device_and_arp() {
             (Family::Netdev, Some(Hook::Ingress))
         );
         assert_eq!((request.indev, request.outdev), (Some(far.index), None));
-        let ethertype: [u8; 2] = if v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
-        let header = [&far.mac[..], &near.mac[..], &ethertype[..]].concat();
-        assert_eq!(request.l2hdr.as_deref(), Some(&header[..]));
+        assert_eq!(request.l2hdr, Some(ethernet(&far, &near, v6)));
         assert_eq!(request.payload[0] >> 4, if v6 { 6 } else { 4 });
-        if egress.is_ok() {
-            // The server's own kernel replies.
-            let reply = log.find("reply", |seen| {
-                seen.prefix == "egress"
-                    && matches!(
-                        seen.packet.transport,
-                        Transport::Icmp {
-                            kind: 0 | 129,
-                            echo_id: Some(ECHO_ID),
-                            ..
-                        }
-                    )
-                    && seen.packet.destination == Some(from)
-            });
-            assert_eq!((reply.family, reply.hook), (Family::Netdev, Some(Hook::Egress)));
-            assert_eq!((reply.indev, reply.outdev), (None, Some(far.index)));
-            let header = [&near.mac[..], &far.mac[..], &ethertype[..]].concat();
-            assert_eq!(reply.l2hdr.as_deref(), Some(&header[..]));
-            assert_eq!(reply.payload[..14], header);
-            // Without knowing the hook, the dissector finds the IP header as well.
-            let hw_protocol = u16::from_be_bytes(ethertype);
-            assert_eq!(dissect(Some(hw_protocol), 5, &reply.payload), reply.packet);
+        if egress {
+            check_reply(&mut log, from, &near, &far);
         }
     }
     let arp = log.find("ARP packet", |seen| seen.family == Family::Arp);
     assert_eq!((arp.hook, arp.prefix.as_str()), (Some(Hook::Input), "arp"));
     assert_eq!(arp.indev, Some(far.index));
     assert_eq!(arp.packet.problem, Some(Problem::NotIp));
+}
+
+/// The echo reply of the server's own kernel, in the egress hook.
+#[track_caller]
+fn check_reply(log: &mut Log, to: IpAddr, near: &Port, far: &Port) {
+    let reply = log.find("reply", |seen| {
+        let is_reply = matches!(
+            seen.packet.transport,
+            Transport::Icmp {
+                kind: 0 | 129,
+                echo_id: Some(ECHO_ID),
+                ..
+            }
+        );
+        is_reply && seen.prefix == "egress" && seen.packet.destination == Some(to)
+    });
+    assert_eq!((reply.family, reply.hook), (Family::Netdev, Some(Hook::Egress)));
+    assert_eq!((reply.indev, reply.outdev), (None, Some(far.index)));
+    let header = ethernet(near, far, to.is_ipv6());
+    assert_eq!(reply.payload[..14], header);
+    assert_eq!(reply.l2hdr, Some(header));
+    // Without knowing the hook, the dissector finds the IP header as well.
+    let hw_protocol = if to.is_ipv6() { 0x86dd } else { 0x0800 };
+    assert_eq!(dissect(Some(hw_protocol), 5, &reply.payload), reply.packet);
 }
 
 #[test]
@@ -432,6 +445,5 @@ fn frames_that_a_bridge_forwards() {
     );
     assert_eq!(request.packet.source, Some([10, 99, 0, 1].into()));
     assert_eq!(request.hwaddr.as_deref(), Some(&client_port.mac[..]));
-    let header = [&server_port.mac[..], &client_port.mac[..], &[0x08, 0x00]].concat();
-    assert_eq!(request.l2hdr.as_deref(), Some(&header[..]));
+    assert_eq!(request.l2hdr, Some(ethernet(&server_port, &client_port, false)));
 }

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::command;
-use super::config::{Config, Flags};
+use super::config::Config;
 use super::error::{ExchangeError, OpenError};
 use super::exchange::{Answer, Link, Seen, exchange};
+use super::flags::Flags;
 use super::procfs;
 use super::socket::NetlinkSocket;
 
@@ -136,5 +137,112 @@ fn refusal(link: &impl Link, group: u16, errno: i32, buffer: &mut [u8], bound: &
         // nfnetlink says so for a subsystem that is not loaded.
         libc::EINVAL if procfs::instances().is_err() => OpenError::NoNflog,
         _ => OpenError::Refused { group, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+
+    use super::super::socket::Received;
+
+    /// A kernel that answers each request with the next errno; `None` is an answer that gets lost.
+    struct Kernel {
+        errnos: RefCell<VecDeque<Option<i32>>>,
+        requests: RefCell<Vec<Vec<u8>>>,
+        /// errno and sequence number of the answer in the queue.
+        queue: Cell<Option<(i32, u32)>>,
+    }
+
+    impl Kernel {
+        fn new(errnos: impl IntoIterator<Item = Option<i32>>) -> Self {
+            Self {
+                errnos: RefCell::new(errnos.into_iter().collect()),
+                requests: RefCell::default(),
+                queue: Cell::new(None),
+            }
+        }
+
+        /// Binds groups 5 and 6, asking for conntrack; returns the flags that were accepted.
+        fn bind(&self) -> Result<Flags, OpenError> {
+            let flags = Flags::SEQ | Flags::CONNTRACK;
+            let config = Config::builder().groups([5, 6]).flags(flags).build().unwrap();
+            bind_groups(self, &config, &mut [0; 64]).map(|bound| bound.flags)
+        }
+
+        /// Flags of each request that has some: the last two bytes before the padding.
+        fn flags_sent(&self) -> Vec<u8> {
+            let requests = self.requests.borrow();
+            requests
+                .iter()
+                .map(|request| request[request.len() - 3])
+                .collect()
+        }
+    }
+
+    impl Link for Kernel {
+        fn send(&self, request: &[u8]) -> io::Result<()> {
+            let sequence = u32::from_ne_bytes(request[8..12].try_into().unwrap());
+            let errno = self.errnos.borrow_mut().pop_front().expect("no more requests");
+            self.queue.set(errno.map(|errno| (errno, sequence)));
+            self.requests.borrow_mut().push(request.to_vec());
+            Ok(())
+        }
+
+        fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
+            let Some((errno, sequence)) = self.queue.take() else {
+                return Ok(Received::Empty);
+            };
+            let words = [20, 2, sequence, 0, (-errno).cast_unsigned()];
+            let bytes = words.map(u32::to_ne_bytes).concat();
+            buffer[..20].copy_from_slice(&bytes);
+            Ok(Received::Datagram {
+                len: 20,
+                truncated: false,
+            })
+        }
+    }
+
+    #[test]
+    fn conntrack_is_given_up_once_for_all_groups() {
+        let kernel = Kernel::new([Some(libc::EOPNOTSUPP), Some(0), Some(0)]);
+        assert_eq!(kernel.bind().unwrap(), Flags::SEQ);
+        assert_eq!(kernel.flags_sent(), [5, 1, 1]);
+    }
+
+    #[test]
+    fn a_kernel_that_can_attach_conntrack_does() {
+        let kernel = Kernel::new([Some(0), Some(0)]);
+        assert_eq!(kernel.bind().unwrap(), Flags::SEQ | Flags::CONNTRACK);
+        assert_eq!(kernel.flags_sent(), [5, 5]);
+    }
+
+    #[test]
+    fn a_group_bound_by_a_request_whose_answer_got_lost_is_bound() {
+        let kernel = Kernel::new([None, Some(libc::EBUSY), Some(0)]);
+        assert!(kernel.bind().is_ok());
+        // But not if nothing got lost.
+        let kernel = Kernel::new([Some(libc::EBUSY)]);
+        assert!(matches!(kernel.bind(), Err(OpenError::Refused { group: 5, .. })));
+    }
+
+    #[test]
+    fn a_missing_capability_and_a_busy_group_are_told_apart_by_the_probe() {
+        let kernel = Kernel::new([Some(0), Some(libc::EPERM), Some(libc::EPERM)]);
+        assert!(matches!(
+            kernel.bind(),
+            Err(OpenError::PermissionDenied { group: 6 })
+        ));
+        let kernel = Kernel::new([Some(0), Some(libc::EPERM), Some(libc::EINVAL)]);
+        assert!(matches!(
+            kernel.bind(),
+            Err(OpenError::GroupBusy { group: 6, .. })
+        ));
+        let kernel = Kernel::new([Some(libc::EEXIST)]);
+        assert!(matches!(
+            kernel.bind(),
+            Err(OpenError::GroupBusy { group: 5, .. })
+        ));
     }
 }

@@ -8,7 +8,8 @@ use netlink_packet_core::{
     Nla,
 };
 
-use super::config::{Config, CopyMode, Flags};
+use super::config::Config;
+use super::flags::{CopyMode, Flags};
 use super::uapi;
 
 /// Bytes of a `struct nfgenmsg`.

@@ -3,11 +3,10 @@
 //! Invariant: a [`Config`] holds only values that the kernel applies. The kernel answers a request with an out-of-range
 //! buffer size or copy mode with success and ignores the value, so the check is here.
 
-use std::fmt;
-use std::ops::{BitOr, BitOrAssign};
 use std::time::Duration;
 
 use super::error::ConfigError;
+use super::flags::{CopyMode, Flags};
 use super::netns::Netns;
 
 /// Most bytes of a packet that the kernel copies (`NFULNL_COPY_RANGE_MAX`).
@@ -20,116 +19,6 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 pub const RECEIVE_BUFFER_MIN: u32 = 4096;
 /// Largest receive buffer that fits the kernel's `int`, in bytes.
 pub const RECEIVE_BUFFER_MAX: u32 = 0x7fff_fffe;
-
-/// How much of a packet comes with its entry (`NFULA_CFG_MODE`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum CopyMode {
-    /// No payload (`NFULNL_COPY_NONE`); the kernel treats it as `Meta`.
-    None = 0,
-    /// Metadata only (`NFULNL_COPY_META`).
-    Meta = 1,
-    /// Metadata and the first [`Config::copy_range`] bytes (`NFULNL_COPY_PACKET`).
-    Packet = 2,
-}
-
-impl TryFrom<u8> for CopyMode {
-    type Error = ConfigError;
-
-    /// From the number of the uapi header.
-    ///
-    /// # Errors
-    /// [`ConfigError::UnsupportedCopyMode`] above 2.
-    fn try_from(mode: u8) -> Result<Self, ConfigError> {
-        match mode {
-            0 => Ok(Self::None),
-            1 => Ok(Self::Meta),
-            2 => Ok(Self::Packet),
-            mode => Err(ConfigError::UnsupportedCopyMode { mode }),
-        }
-    }
-}
-
-/// A set of `NFULA_CFG_FLAGS`; any combination is valid.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Flags(u16);
-
-impl Flags {
-    /// No flags.
-    pub const NONE: Self = Self(0);
-    /// Number the entries of each group (`NFULNL_CFG_F_SEQ`). Without it lost packets cannot be counted.
-    pub const SEQ: Self = Self(1);
-    /// Number the entries of all groups of the namespace together (`NFULNL_CFG_F_SEQ_GLOBAL`).
-    pub const SEQ_GLOBAL: Self = Self(2);
-    /// Attach the conntrack entry (`NFULNL_CFG_F_CONNTRACK`, since Linux 4.4). A kernel without
-    /// `CONFIG_NETFILTER_NETLINK_GLUE_CT` or without nf_conntrack_netlink refuses it.
-    pub const CONNTRACK: Self = Self(4);
-
-    const ALL: Self = Self(7);
-
-    /// From the bits of the uapi header.
-    ///
-    /// # Errors
-    /// [`ConfigError::UnknownFlags`] if other bits than the three known ones are set.
-    pub const fn from_bits(bits: u16) -> Result<Self, ConfigError> {
-        if bits & !Self::ALL.0 == 0 {
-            Ok(Self(bits))
-        } else {
-            Err(ConfigError::UnknownFlags {
-                bits: bits & !Self::ALL.0,
-            })
-        }
-    }
-
-    /// The bits of the uapi header.
-    #[must_use]
-    pub const fn bits(self) -> u16 {
-        self.0
-    }
-
-    /// Whether all of `other` is set.
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// `self` without `other`.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-}
-
-impl BitOr for Flags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl BitOrAssign for Flags {
-    fn bitor_assign(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-}
-
-impl fmt::Debug for Flags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (Self::SEQ, "SEQ"),
-            (Self::SEQ_GLOBAL, "SEQ_GLOBAL"),
-            (Self::CONNTRACK, "CONNTRACK"),
-        ];
-        f.debug_set()
-            .entries(
-                names
-                    .into_iter()
-                    .filter_map(|(flag, name)| self.contains(flag).then_some(name)),
-            )
-            .finish()
-    }
-}
 
 /// Settings of one reader, valid by construction. Made by [`Config::builder`].
 #[derive(Clone, Debug)]
@@ -161,7 +50,7 @@ impl Config {
                 nlbufsiz: 130_752,
                 qthresh: 1000,
                 timeout: Duration::from_millis(10),
-                flags: Flags(Flags::SEQ.0 | Flags::SEQ_GLOBAL.0),
+                flags: Flags::DEFAULT,
                 receive_buffer: 16 * 1024 * 1024,
                 no_enobufs: true,
             },
@@ -457,29 +346,5 @@ mod tests {
             let config = group_7().timeout(Duration::from_millis(asked)).build().unwrap();
             assert_eq!(config.timeout_hundredths(), hundredths, "{asked} ms");
         }
-    }
-
-    #[test]
-    fn every_combination_of_known_flags_is_valid_and_nothing_else() {
-        for bits in 0..=7 {
-            assert_eq!(Flags::from_bits(bits).unwrap().bits(), bits);
-        }
-        assert_eq!(
-            Flags::from_bits(0xd).unwrap_err(),
-            ConfigError::UnknownFlags { bits: 8 }
-        );
-        assert_eq!(
-            format!("{:?}", Flags::SEQ | Flags::CONNTRACK),
-            r#"{"SEQ", "CONNTRACK"}"#
-        );
-    }
-
-    #[test]
-    fn copy_modes_above_packet_are_refused() {
-        assert_eq!(CopyMode::try_from(2).unwrap(), CopyMode::Packet);
-        assert_eq!(
-            CopyMode::try_from(3).unwrap_err(),
-            ConfigError::UnsupportedCopyMode { mode: 3 }
-        );
     }
 }

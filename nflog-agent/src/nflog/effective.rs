@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::config::{Config, CopyMode, Flags};
+use super::config::Config;
+use super::flags::{CopyMode, Flags};
 use super::procfs::{self, Instance};
 
 /// Settings in effect.

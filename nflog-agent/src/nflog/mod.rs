@@ -32,10 +32,12 @@ mod effective;
 mod entry;
 mod error;
 mod exchange;
+mod flags;
 mod frame;
 mod hook;
 mod loss;
 mod netns;
+mod problems;
 mod procfs;
 mod reader;
 mod seq;
@@ -46,18 +48,19 @@ mod waker;
 pub use attr::{Attr, Attrs, BadLength};
 pub use batch::Batch;
 pub use config::{
-    COPY_RANGE_MAX, Config, ConfigBuilder, CopyMode, Flags, NLBUFSIZ_MAX, RECEIVE_BUFFER_MAX,
-    RECEIVE_BUFFER_MIN, TIMEOUT_MAX,
+    COPY_RANGE_MAX, Config, ConfigBuilder, NLBUFSIZ_MAX, RECEIVE_BUFFER_MAX, RECEIVE_BUFFER_MIN, TIMEOUT_MAX,
 };
 pub use effective::{Effective, Warning};
-pub use entry::{Entry, Problems, Vlan};
+pub use entry::{Entry, Vlan};
 pub use error::{
     CloseError, ConfigError, ExchangeError, GroupOwner, NetnsError, OpenError, OwnerProcess, RecvError,
 };
+pub use flags::{CopyMode, Flags};
 pub use frame::{Frame, Frames};
 pub use hook::{Family, Hook};
 pub use loss::Loss;
 pub use netns::Netns;
+pub use problems::Problems;
 pub use procfs::Instance;
 pub use reader::Nflog;
 pub use seq::{SeqTracker, Step};

@@ -1,0 +1,50 @@
+//! What can be wrong with an entry. Pure.
+
+use std::fmt;
+
+/// What was wrong with an entry: a set of bits.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Problems(u8);
+
+impl Problems {
+    /// An attribute length contradicts the message; the attributes after it are missing.
+    pub const BAD_LENGTH: Self = Self(1);
+    /// An attribute is shorter than its type, and was left out.
+    pub const SHORT_VALUE: Self = Self(2);
+    /// There is no `NFULA_PACKET_HDR`, which the kernel always writes: hook and protocol are unknown.
+    pub const NO_PACKET_HDR: Self = Self(4);
+    /// The prefix has no NUL at its end.
+    pub const PREFIX_NOT_TERMINATED: Self = Self(8);
+    /// The hardware address claims to be longer than its field.
+    pub const HWADDR_TOO_LONG: Self = Self(16);
+    /// The timestamp does not fit 64 bits of nanoseconds, and was left out.
+    pub const BAD_TIMESTAMP: Self = Self(32);
+
+    /// The bits.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other` is set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub(super) const fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Problems({:#x})", self.0)
+    }
+}
