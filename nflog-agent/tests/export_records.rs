@@ -3,6 +3,8 @@
 //! The expected attributes are built here from the record by rules written down a second time, so a change of a name or
 //! of a rule in the encoder alone fails.
 
+mod otlp_receiver;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,117 +12,18 @@ use std::sync::Arc;
 use nflog_agent::owner::{Attribution, Comm, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::record::{
-    Console, Device, Direction, Encoder, Json, Loss, Otlp, Record, Resource, Style, TimeSource, packet_line,
+    Console, Device, Direction, Encoder, Json, Loss, Otlp, Resource, Style, packet_line,
 };
 use nflog_agent::telemetry::ledger::{Ledger, LossReason};
 use nflog_agent::workload::{Process, Workload};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
+use otlp_receiver::sample::{Sample, bare};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use prost::Message as _;
-
-/// A record that owns what it shows.
-#[derive(Clone, Debug)]
-struct Sample {
-    time: u64,
-    kernel_time: bool,
-    observed: u64,
-    netns: u32,
-    group: u16,
-    direction: Option<Direction>,
-    prefix: String,
-    seq: Option<u32>,
-    seq_global: Option<u32>,
-    mark: Option<u32>,
-    devices: [Option<(u32, Option<String>)>; 4],
-    socket: (Option<u32>, Option<u32>),
-    hwaddr: Option<Vec<u8>>,
-    packet: Packet,
-    attribution: Attribution,
-    process: Option<Process>,
-}
-
-impl Sample {
-    fn device(&self, at: usize) -> Option<Device<'_>> {
-        self.devices[at].as_ref().map(|(index, name)| Device {
-            index: *index,
-            name: name.as_deref(),
-        })
-    }
-
-    fn record(&self) -> Record<'_> {
-        Record {
-            time_unix_nano: self.time,
-            time_source: if self.kernel_time {
-                TimeSource::Kernel
-            } else {
-                TimeSource::Agent
-            },
-            observed_unix_nano: self.observed,
-            netns: self.netns,
-            group: self.group,
-            family: "inet",
-            hook: "output",
-            direction: self.direction,
-            prefix: &self.prefix,
-            seq: self.seq,
-            seq_global: self.seq_global,
-            mark: self.mark,
-            indev: self.device(0),
-            outdev: self.device(1),
-            physindev: self.device(2),
-            physoutdev: self.device(3),
-            socket_uid: self.socket.0,
-            socket_gid: self.socket.1,
-            hwaddr: self.hwaddr.as_deref(),
-            packet: &self.packet,
-            attribution: &self.attribution,
-            process: self.process.as_ref(),
-        }
-    }
-
-    fn workload(&self) -> Arc<Workload> {
-        self.process
-            .as_ref()
-            .map(|process| Arc::clone(&process.workload))
-            .unwrap_or_default()
-    }
-}
-
-/// A sample in which everything that may be unknown is.
-fn bare() -> Sample {
-    Sample {
-        time: 0,
-        kernel_time: false,
-        observed: 0,
-        netns: 0,
-        group: 0,
-        direction: None,
-        prefix: String::new(),
-        seq: None,
-        seq_global: None,
-        mark: None,
-        devices: [None, None, None, None],
-        socket: (None, None),
-        hwaddr: None,
-        packet: Packet {
-            source: None,
-            destination: None,
-            protocol: None,
-            transport: Transport::Absent,
-            length: None,
-            captured: 0,
-            ttl: None,
-            fragment: false,
-            problem: Some(Problem::NotIp),
-        },
-        attribution: Attribution::Unowned(Reason::Unparsable),
-        process: None,
-    }
-}
 
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
