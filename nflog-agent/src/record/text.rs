@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+
+use crate::packet::Packet;
 
 /// Short ASCII text on the stack. Writing more than `N` bytes is an error and changes nothing.
 #[derive(Clone, Copy)]
@@ -51,23 +54,92 @@ impl<const N: usize> fmt::Write for Ascii<N> {
 /// The longest address text: an IPv4-mapped IPv6 address.
 pub(super) type Address = Ascii<45>;
 
+/// The addresses of a packet as text: the line and the attributes show the same.
+pub(super) struct Ends {
+    pub(super) source: Option<Address>,
+    pub(super) destination: Option<Address>,
+}
+
+impl Ends {
+    pub(super) fn of(packet: &Packet) -> Self {
+        Self {
+            source: packet.source.map(address),
+            destination: packet.destination.map(address),
+        }
+    }
+}
+
 /// Dotted quad, or RFC 5952.
-pub(super) fn address(address: IpAddr) -> Address {
+fn address(address: IpAddr) -> Address {
     let mut text = Address::new();
     match address {
-        IpAddr::V4(v4) => {
-            for (at, octet) in v4.octets().into_iter().enumerate() {
-                if at > 0 {
-                    text.bytes[text.len] = b'.';
-                    text.len += 1;
-                }
-                text.len += decimal_into(&mut text.bytes[text.len..], u64::from(octet));
+        IpAddr::V4(v4) => text.push_ipv4(v4),
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => {
+                text.push_short(b"::ffff:");
+                text.push_ipv4(v4);
             }
-        }
-        IpAddr::V6(v6) => write!(text, "{v6}").expect("an IPv6 address has at most 45 characters"),
+            None => text.push_ipv6(v6.segments()),
+        },
     }
     text
 }
+
+impl Address {
+    fn push_short(&mut self, text: &[u8]) {
+        self.push(text).expect("an address has at most 45 characters");
+    }
+
+    fn push_ipv4(&mut self, address: Ipv4Addr) {
+        for (at, octet) in address.octets().into_iter().enumerate() {
+            if at > 0 {
+                self.push_short(b".");
+            }
+            self.len += decimal_into(&mut self.bytes[self.len..], octet.into());
+        }
+    }
+
+    fn push_ipv6(&mut self, segments: [u16; 8]) {
+        let zeros = longest_zeros(segments);
+        for (at, segment) in segments.into_iter().enumerate() {
+            if at == zeros.start && zeros.len() > 1 {
+                self.push_short(b"::");
+            }
+            if zeros.len() > 1 && zeros.contains(&at) {
+                continue;
+            }
+            if at > 0 && (at != zeros.end || zeros.len() < 2) {
+                self.push_short(b":");
+            }
+            self.push_hex(segment);
+        }
+    }
+
+    fn push_hex(&mut self, segment: u16) {
+        let digits = 4 - (segment | 1).leading_zeros() / 4;
+        for digit in (0..digits).rev() {
+            self.push_short(&[HEX[usize::from(segment >> (4 * digit) & 15)]]);
+        }
+    }
+}
+
+/// The first of the longest runs of zeros.
+fn longest_zeros(segments: [u16; 8]) -> Range<usize> {
+    let (mut longest, mut run) = (0..0, 0..0);
+    for (at, segment) in segments.into_iter().enumerate() {
+        run = if segment != 0 {
+            at + 1..at + 1
+        } else {
+            run.start..at + 1
+        };
+        if run.len() > longest.len() {
+            longest = run.clone();
+        }
+    }
+    longest
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Transport protocol: IANA keyword in lower case, else `proto-N`.
 pub(super) fn protocol(number: u8) -> Ascii<16> {
@@ -123,7 +195,6 @@ pub(super) fn tcp_flags(flags: u8) -> Ascii<31> {
 
 /// Lower-case hex with colons. Addresses longer than 32 bytes, which the kernel does not have, are cut.
 pub(super) fn hwaddr(bytes: &[u8]) -> Ascii<95> {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = Ascii::new();
     for (at, byte) in bytes.iter().take(32).enumerate() {
         let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
@@ -185,20 +256,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_written_as_the_standard_library_does() {
-        for text in [
-            "0.0.0.0",
-            "10.1.22.255",
-            "255.255.255.255",
-            "::",
-            "2001:db8::1",
-            "::ffff:255.255.255.255",
-        ] {
+    fn ipv4_addresses_are_written_as_the_standard_library_does() {
+        for text in ["0.0.0.0", "10.1.22.255", "255.255.255.255"] {
             let parsed: IpAddr = text.parse().unwrap();
             assert_eq!(address(parsed).as_str(), parsed.to_string());
         }
-        let longest: IpAddr = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap();
-        assert_eq!(address(longest).as_str(), longest.to_string());
+    }
+
+    #[test]
+    fn ipv6_addresses_are_written_as_the_standard_library_does() {
+        // Every pattern of zeros; segments of each length.
+        for pattern in 0..=u8::MAX {
+            for value in [1, 0xf, 0x10, 0xabc, 0xffff] {
+                let segments: [u16; 8] =
+                    std::array::from_fn(|at| if pattern >> at & 1 == 1 { value } else { 0 });
+                let expected = IpAddr::from(segments);
+                assert_eq!(address(expected).as_str(), expected.to_string());
+            }
+        }
+        let mapped: IpAddr = "::ffff:255.255.255.255".parse().unwrap();
+        assert_eq!(address(mapped).as_str(), mapped.to_string());
     }
 
     #[test]
