@@ -1,4 +1,5 @@
 //! After warm-up the OTLP encoder allocates per batch, not per record.
+#![cfg(feature = "agent")]
 
 mod otlp_receiver;
 

@@ -1,6 +1,7 @@
 //! The export to OTLP receivers that other people wrote: rotel, and grpcio with the Python opentelemetry-proto package.
 //!
 //! They come from the virtual environment that `cargo xtask setup` makes.
+#![cfg(feature = "agent")]
 
 mod otlp_receiver;
 

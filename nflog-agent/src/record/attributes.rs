@@ -2,8 +2,9 @@
 //!
 //! Invariants: a key is given at most once per record; what is unknown is not given.
 
+use super::address::Ends;
 use super::semconv::{self, Key};
-use super::text::{self, Ends};
+use super::text;
 use super::{Device, Direction, Loss, Record, TimeSource};
 use crate::owner::Owner;
 use crate::packet::{Packet, Problem, Transport};

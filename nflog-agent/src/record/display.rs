@@ -2,8 +2,9 @@
 //!
 //! Invariants: no line break and no control character, whatever the rule prefix, device name or `comm` contains.
 
+use super::address::{Address, Ends};
 use super::attributes::problem_name;
-use super::text::{self, Address, Ends};
+use super::text;
 use super::{Device, Loss, Record};
 use crate::owner::Attribution;
 use crate::packet::{Packet, Transport};

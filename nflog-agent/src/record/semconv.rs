@@ -77,7 +77,7 @@ impl Key {
 /// `KeyValue`, the name as its field 1, and the tag of its field 2. At a fixed size it is copied without a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    pub(super) bytes: [u8; Head::SIZE],
+    pub(super) bytes: [u8; Self::SIZE],
     pub(super) len: usize,
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod expected;
 pub(crate) mod sample;
 
 use std::collections::VecDeque;

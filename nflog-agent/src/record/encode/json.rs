@@ -11,11 +11,12 @@ use bytes::Bytes;
 
 use super::Encoder;
 use crate::export::Batch;
+use crate::record::address::Ends;
 use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
-use crate::record::text::{self, Ends};
+use crate::record::text;
 use crate::record::{Loss, Record};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
