@@ -1,5 +1,6 @@
 //! The export against receivers that misbehave. After each: every record is settled once, and what the ledger calls
 //! exported is what the receiver accepted.
+#![cfg(feature = "agent")]
 
 mod otlp_receiver;
 
@@ -462,6 +463,35 @@ fn closing_tries_once_more_what_waits_for_its_retry() {
     agent.wait("the first request", |_| receiver.requests() == 1);
     let snapshot = agent.close(PATIENCE);
     assert_eq!(snapshot.exported, 10, "{snapshot}");
+}
+
+#[test]
+fn one_success_ends_the_waits_of_the_others() {
+    let runtime = Runtime::new().unwrap();
+    let script = [Answer::Grpc(Code::Unavailable, None); 2];
+    let receiver = Receiver::start(runtime.handle(), Protocol::Grpc, &script);
+    let retry = RetryPolicy {
+        initial: Duration::from_secs(3600),
+        max: Duration::from_secs(3600),
+        give_up: Duration::from_secs(36_000),
+    };
+    let options = ExporterOptions { retry, ..options() };
+    let mut agent = Agent::start(&runtime, transport(Protocol::Grpc, receiver.address), options);
+    agent.push(1);
+    agent.push(1);
+    agent.wait("two requests", |_| receiver.requests() == 2);
+    // More than one: the first may succeed before the others have begun to wait.
+    let start = Instant::now();
+    while agent.ledger.snapshot().exported < 3 || agent.ledger.snapshot().in_flight() > 0 {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "still waiting: {}",
+            agent.ledger.snapshot()
+        );
+        agent.push(1);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    agent.close(PATIENCE);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! The agent's own metrics, received by an independent OTLP implementation.
+#![cfg(feature = "agent")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};

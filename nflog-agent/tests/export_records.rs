@@ -2,333 +2,27 @@
 //!
 //! The expected attributes are built here from the record by rules written down a second time, so a change of a name or
 //! of a rule in the encoder alone fails.
+#![cfg(feature = "agent")]
 
-use std::collections::BTreeMap;
+mod otlp_receiver;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use nflog_agent::owner::{Attribution, Comm, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
-use nflog_agent::record::{
-    Console, Device, Direction, Encoder, Json, Loss, Otlp, Record, Resource, Style, TimeSource, packet_line,
-};
+use nflog_agent::record::{Console, Direction, Encoder, Json, Loss, Otlp, Resource, Style, packet_line};
 use nflog_agent::telemetry::ledger::{Ledger, LossReason};
 use nflog_agent::workload::{Process, Workload};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
+use otlp_receiver::expected::{self, Map, Put as _, Value};
+use otlp_receiver::sample::{Sample, bare};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use prost::Message as _;
-
-/// A record that owns what it shows.
-#[derive(Clone, Debug)]
-struct Sample {
-    time: u64,
-    kernel_time: bool,
-    observed: u64,
-    netns: u32,
-    group: u16,
-    direction: Option<Direction>,
-    prefix: String,
-    seq: Option<u32>,
-    seq_global: Option<u32>,
-    mark: Option<u32>,
-    devices: [Option<(u32, Option<String>)>; 4],
-    socket: (Option<u32>, Option<u32>),
-    hwaddr: Option<Vec<u8>>,
-    packet: Packet,
-    attribution: Attribution,
-    process: Option<Process>,
-}
-
-impl Sample {
-    fn device(&self, at: usize) -> Option<Device<'_>> {
-        self.devices[at].as_ref().map(|(index, name)| Device {
-            index: *index,
-            name: name.as_deref(),
-        })
-    }
-
-    fn record(&self) -> Record<'_> {
-        Record {
-            time_unix_nano: self.time,
-            time_source: if self.kernel_time {
-                TimeSource::Kernel
-            } else {
-                TimeSource::Agent
-            },
-            observed_unix_nano: self.observed,
-            netns: self.netns,
-            group: self.group,
-            family: "inet",
-            hook: "output",
-            direction: self.direction,
-            prefix: &self.prefix,
-            seq: self.seq,
-            seq_global: self.seq_global,
-            mark: self.mark,
-            indev: self.device(0),
-            outdev: self.device(1),
-            physindev: self.device(2),
-            physoutdev: self.device(3),
-            socket_uid: self.socket.0,
-            socket_gid: self.socket.1,
-            hwaddr: self.hwaddr.as_deref(),
-            packet: &self.packet,
-            attribution: &self.attribution,
-            process: self.process.as_ref(),
-        }
-    }
-
-    fn workload(&self) -> Arc<Workload> {
-        self.process
-            .as_ref()
-            .map(|process| Arc::clone(&process.workload))
-            .unwrap_or_default()
-    }
-}
-
-/// A sample in which everything that may be unknown is.
-fn bare() -> Sample {
-    Sample {
-        time: 0,
-        kernel_time: false,
-        observed: 0,
-        netns: 0,
-        group: 0,
-        direction: None,
-        prefix: String::new(),
-        seq: None,
-        seq_global: None,
-        mark: None,
-        devices: [None, None, None, None],
-        socket: (None, None),
-        hwaddr: None,
-        packet: Packet {
-            source: None,
-            destination: None,
-            protocol: None,
-            transport: Transport::Absent,
-            length: None,
-            captured: 0,
-            ttl: None,
-            fragment: false,
-            problem: Some(Problem::NotIp),
-        },
-        attribution: Attribution::Unowned(Reason::Unparsable),
-        process: None,
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Value {
-    Text(String),
-    Int(i64),
-    Bool(bool),
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<u32> for Value {
-    fn from(int: u32) -> Self {
-        Self::Int(int.into())
-    }
-}
-
-impl From<u16> for Value {
-    fn from(int: u16) -> Self {
-        Self::Int(int.into())
-    }
-}
-
-impl From<u8> for Value {
-    fn from(int: u8) -> Self {
-        Self::Int(int.into())
-    }
-}
-
-type Map = BTreeMap<String, Value>;
-
-trait Put {
-    /// Puts a value once.
-    fn put(&mut self, name: &str, value: impl Into<Value>);
-
-    /// Puts what is known.
-    fn known(&mut self, name: &str, value: Option<impl Into<Value>>) {
-        if let Some(value) = value {
-            self.put(name, value);
-        }
-    }
-}
-
-impl Put for Map {
-    fn put(&mut self, name: &str, value: impl Into<Value>) {
-        assert!(
-            self.insert(name.to_owned(), value.into()).is_none(),
-            "{name} twice"
-        );
-    }
-}
-
-fn expected(sample: &Sample) -> Map {
-    let mut map = Map::new();
-    expected_packet(&sample.packet, &mut map);
-    map.put("nflog.netns.inode", sample.netns);
-    map.put("nflog.group", sample.group);
-    map.known(
-        "nflog.prefix",
-        (!sample.prefix.is_empty()).then_some(sample.prefix.as_str()),
-    );
-    map.put("nflog.hook", "output");
-    map.put("nflog.family", "inet");
-    map.known("nflog.seq", sample.seq);
-    map.known("nflog.seq_global", sample.seq_global);
-    map.known("nflog.mark", sample.mark);
-    map.put(
-        "nflog.time.source",
-        if sample.kernel_time { "kernel" } else { "agent" },
-    );
-    map.known("nflog.socket.uid", sample.socket.0);
-    map.known("nflog.socket.gid", sample.socket.1);
-    let hwaddr = sample.hwaddr.as_ref().filter(|bytes| !bytes.is_empty());
-    let hwaddr = hwaddr.map(|bytes| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<Vec<_>>()
-            .join(":")
-    });
-    map.known("nflog.hw.address", hwaddr.as_deref());
-    for (at, name) in ["indev", "outdev", "physindev", "physoutdev"]
-        .into_iter()
-        .enumerate()
-    {
-        match sample.device(at) {
-            Some(Device {
-                name: Some(device), ..
-            }) => map.put(&format!("nflog.{name}"), device),
-            Some(Device { index, .. }) => map.put(&format!("nflog.{name}.index"), index),
-            None => {}
-        }
-    }
-    if let Some(direction) = sample.direction {
-        let (name, device) = match direction {
-            Direction::Receive => ("receive", sample.device(0)),
-            Direction::Transmit => ("transmit", sample.device(1)),
-        };
-        map.put("network.io.direction", name);
-        map.known("network.interface.name", device.and_then(|device| device.name));
-    }
-    map.put("nflog.owner.method", sample.attribution.method_name());
-    map.known("nflog.owner.reason", sample.attribution.reason_name());
-    if let Some(owner) = sample.attribution.owner() {
-        expected_owner(owner, sample.process.as_ref(), &mut map);
-    }
-    map
-}
-
-fn expected_packet(packet: &Packet, map: &mut Map) {
-    let any_address = packet.source.or(packet.destination);
-    map.known(
-        "network.type",
-        any_address.map(|address| if address.is_ipv4() { "ipv4" } else { "ipv6" }),
-    );
-    let transport = packet.protocol.map(|protocol| match protocol {
-        1 => "icmp".to_owned(),
-        2 => "igmp".to_owned(),
-        4 => "ipv4".to_owned(),
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
-        33 => "dccp".to_owned(),
-        41 => "ipv6".to_owned(),
-        47 => "gre".to_owned(),
-        50 => "esp".to_owned(),
-        51 => "ah".to_owned(),
-        58 => "ipv6-icmp".to_owned(),
-        132 => "sctp".to_owned(),
-        136 => "udplite".to_owned(),
-        other => format!("proto-{other}"),
-    });
-    map.known("network.transport", transport.as_deref());
-    map.known(
-        "source.address",
-        packet.source.map(|address| address.to_string()).as_deref(),
-    );
-    map.known(
-        "destination.address",
-        packet.destination.map(|address| address.to_string()).as_deref(),
-    );
-    match packet.transport {
-        Transport::Tcp {
-            source,
-            destination,
-            flags,
-        } => {
-            map.put("source.port", source);
-            map.put("destination.port", destination);
-            let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
-            let set: Vec<_> = (0..8)
-                .filter(|bit| flags & 1 << bit != 0)
-                .map(|bit| names[bit])
-                .collect();
-            let flags = if set.is_empty() {
-                "NONE".to_owned()
-            } else {
-                set.join(",")
-            };
-            map.put("nflog.tcp.flags", flags.as_str());
-        }
-        Transport::Ports { source, destination } => {
-            map.put("source.port", source);
-            map.put("destination.port", destination);
-        }
-        Transport::Icmp { kind, code, echo_id } => {
-            map.put("nflog.icmp.type", kind);
-            map.put("nflog.icmp.code", code);
-            map.known("nflog.icmp.echo_id", echo_id);
-        }
-        Transport::Absent | Transport::Other => {}
-    }
-    map.known("nflog.packet.length", packet.length);
-    map.known(
-        "nflog.packet.captured",
-        (packet.length != Some(packet.captured)).then_some(packet.captured),
-    );
-    map.known("nflog.ip.ttl", packet.ttl);
-    if packet.fragment {
-        map.insert("nflog.ip.fragment".to_owned(), Value::Bool(true));
-    }
-    map.known(
-        "nflog.packet.problem",
-        packet.problem.map(|problem| match problem {
-            Problem::Truncated => "truncated",
-            Problem::Malformed => "malformed",
-            Problem::NotIp => "not-ip",
-        }),
-    );
-}
-
-fn expected_owner(owner: &Owner, process: Option<&Process>, map: &mut Map) {
-    map.put("process.pid", owner.pid);
-    map.put("process.user.id", owner.uid);
-    let executable = process.and_then(|process| process.executable.as_deref());
-    let name = executable.map_or(owner.comm.as_str(), |path| path.rsplit('/').next().unwrap());
-    map.known("process.executable.name", (!name.is_empty()).then_some(name));
-    map.known("process.executable.path", executable);
-    map.known(
-        "process.linux.cgroup",
-        process.and_then(|process| process.cgroup_path.as_deref()),
-    );
-    if let Some(id) = owner.cgroup_id.and_then(|id| i64::try_from(id).ok()) {
-        map.insert("nflog.cgroup.id".to_owned(), Value::Int(id));
-    }
-}
 
 fn decoded(attributes: &[KeyValue]) -> Map {
     let mut map = Map::new();
@@ -355,22 +49,6 @@ fn parsed(object: &serde_json::Value) -> Map {
         .iter()
         .map(|(name, member)| (name.clone(), value(member)))
         .collect()
-}
-
-fn expected_resource(workload: &Workload) -> Map {
-    let mut map = Map::new();
-    map.put("host.name", "node-1");
-    map.known("container.id", workload.container_id.as_deref());
-    map.known("container.runtime.name", workload.runtime);
-    map.known("k8s.pod.uid", workload.pod_uid.as_deref());
-    map.known("nflog.systemd.unit", workload.unit.as_deref());
-    let containerised = workload.container_id.is_some() || workload.pod_uid.is_some();
-    let unit = workload.unit.as_deref().filter(|_| !containerised);
-    let service = unit
-        .and_then(|unit| unit.strip_suffix(".service"))
-        .filter(|name| !name.is_empty());
-    map.put("service.name", service.unwrap_or("nflog-agent"));
-    map
 }
 
 fn resource() -> Resource {
@@ -411,7 +89,7 @@ fn check_record(record: &LogRecord, sample: &Sample) {
         (9, "INFO")
     );
     assert_eq!(record.event_name, "nflog.packet");
-    assert_eq!(decoded(&record.attributes), expected(sample));
+    assert_eq!(decoded(&record.attributes), expected::attributes(sample));
     let mut line = Vec::new();
     packet_line(&mut line, &sample.record(), Style::default());
     assert_eq!(body(record).as_bytes(), line);
@@ -559,7 +237,7 @@ proptest! {
             let groups = take(&mut encoder);
             let mut by_workload: Vec<(Map, Vec<&Sample>)> = Vec::new();
             for sample in samples {
-                let resource = expected_resource(&sample.workload());
+                let resource = expected::resource(&sample.workload());
                 match by_workload.iter_mut().find(|(other, _)| *other == resource) {
                     Some((_, samples)) => samples.push(sample),
                     None => by_workload.push((resource, vec![sample])),
@@ -604,8 +282,8 @@ proptest! {
         prop_assert!(text.chars().all(|character| character == '\n' || !character.is_ascii_control()));
         for (line, sample) in text.lines().zip(&samples) {
             let object: serde_json::Value = serde_json::from_str(line).unwrap();
-            prop_assert_eq!(parsed(&object["attributes"]), expected(sample));
-            prop_assert_eq!(parsed(&object["resource"]), expected_resource(&sample.workload()));
+            prop_assert_eq!(parsed(&object["attributes"]), expected::attributes(sample));
+            prop_assert_eq!(parsed(&object["resource"]), expected::resource(&sample.workload()));
             prop_assert_eq!(&object["event_name"], "nflog.packet");
             prop_assert_eq!(&object["severity"], "INFO");
             let time = humantime::parse_rfc3339(object["timestamp"].as_str().unwrap()).unwrap();
@@ -658,7 +336,7 @@ fn a_loss_is_a_warning_with_its_count_and_reason() {
     let groups = take(&mut encoder);
     assert_eq!(
         decoded(&groups[0].resource.as_ref().unwrap().attributes),
-        expected_resource(&Workload::default())
+        expected::resource(&Workload::default())
     );
     let record = &groups[0].scope_logs[0].log_records[0];
     assert_eq!(
@@ -706,7 +384,7 @@ fn idle_workloads_are_forgotten_and_come_back() {
                 .iter()
                 .map(|group| decoded(&group.resource.as_ref().unwrap().attributes))
                 .collect();
-            let expected = [&Workload::default(), &second.workload()].map(expected_resource);
+            let expected = [&Workload::default(), &second.workload()].map(expected::resource);
             assert_eq!(resources.len(), 2);
             assert!(
                 expected.iter().all(|resource| resources.contains(resource)),

@@ -1,5 +1,6 @@
 //! The export by TLS. The trusted certificate authorities come from `SSL_CERT_FILE`, so each case runs this test again
 //! as a process of its own with that variable set.
+#![cfg(feature = "agent")]
 
 mod otlp_receiver;
 

@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 use super::config::{Compression, OtlpConfig};
 use super::reply::{self, PartialSuccess};
 use super::retry::Failure;
-use super::transport::{TransportError, causes};
+use super::transport::{TransportError, USER_AGENT, causes};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
@@ -89,13 +89,15 @@ pub(crate) fn channel(config: &OtlpConfig) -> Result<Channel, TransportError> {
 fn endpoint(config: &OtlpConfig) -> Result<Endpoint, TransportError> {
     let endpoint = Endpoint::from(config.endpoint.clone())
         .connect_timeout(config.timeout)
-        .tcp_keepalive(Some(TCP_KEEPALIVE));
+        .tcp_keepalive(Some(TCP_KEEPALIVE))
+        .user_agent(USER_AGENT)
+        .expect("the name and version are a valid header");
     if config.endpoint.scheme_str() != Some("https") {
         return Ok(endpoint);
     }
     let tls = ClientTlsConfig::new().with_native_roots();
     endpoint.tls_config(tls).map_err(|error| TransportError::Roots {
-        endpoint: config.endpoint.to_string(),
+        endpoint: config.target(),
         reason: causes(&error),
     })
 }

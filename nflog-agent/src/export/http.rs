@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::config::{Compression, OtlpConfig};
 use super::reply::{self, PartialSuccess};
 use super::retry::{Failure, retry_after};
-use super::transport::{TransportError, causes};
+use super::transport::{self, TransportError, causes};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
@@ -46,10 +46,7 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .build(connector(config)?);
         let mut headers = HeaderMap::new();
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("nflog-agent/", env!("CARGO_PKG_VERSION"))),
-        );
+        headers.insert(USER_AGENT, HeaderValue::from_static(transport::USER_AGENT));
         headers.extend(config.headers.iter().cloned());
         headers.insert(CONTENT_TYPE, PROTOBUF);
         if config.compression == Compression::Gzip {
@@ -106,7 +103,7 @@ pub(crate) fn connector(config: &OtlpConfig) -> Result<HttpsConnector<HttpConnec
     let builder = if config.endpoint.scheme_str() == Some("https") {
         let with_roots = builder.with_provider_and_native_roots(provider);
         with_roots.map_err(|error| TransportError::Roots {
-            endpoint: config.endpoint.to_string(),
+            endpoint: config.target(),
             reason: error.to_string(),
         })?
     } else {
@@ -151,7 +148,7 @@ async fn answer(response: Response<Incoming>) -> Result<PartialSuccess, Failure>
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| retry_after(value, SystemTime::now()));
-    let message = message(head.status, content_type, &body);
+    let message = message(content_type, &body);
     Err(Failure::Http {
         status: head.status,
         message,
@@ -159,8 +156,8 @@ async fn answer(response: Response<Incoming>) -> Result<PartialSuccess, Failure>
     })
 }
 
-/// `google.rpc.Status.message`, as the specification wants; else the beginning of what is there.
-fn message(status: StatusCode, content_type: Option<&HeaderValue>, body: &[u8]) -> String {
+/// `: ` and `google.rpc.Status.message`, as the specification wants, else the beginning of what is there.
+fn message(content_type: Option<&HeaderValue>, body: &[u8]) -> String {
     let status_message = (content_type == Some(&PROTOBUF))
         .then(|| reply::rpc_status(body))
         .flatten();
@@ -170,8 +167,8 @@ fn message(status: StatusCode, content_type: Option<&HeaderValue>, body: &[u8]) 
     };
     let text = text.trim();
     if text.is_empty() {
-        status.canonical_reason().unwrap_or("no reason given").to_owned()
+        String::new()
     } else {
-        text.to_owned()
+        format!(": {text}")
     }
 }

@@ -141,3 +141,76 @@ impl<'a> Fields<'a> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::logs::v1::{
+        ExportLogsPartialSuccess, ExportLogsServiceResponse,
+    };
+    use proptest::prelude::*;
+    use prost::Message as _;
+    use tonic::{Code, Status};
+    use tonic_types::{ErrorDetails, StatusExt as _};
+
+    use super::*;
+
+    fn response(rejected: i64, message: &str) -> Vec<u8> {
+        let partial_success = Some(ExportLogsPartialSuccess {
+            rejected_log_records: rejected,
+            error_message: message.to_owned(),
+        });
+        ExportLogsServiceResponse { partial_success }.encode_to_vec()
+    }
+
+    #[test]
+    fn partial_successes_are_read() {
+        assert_eq!(partial_success(&[]), Some(PartialSuccess::default()));
+        let read = partial_success(&response(7, "too old")).unwrap();
+        assert_eq!((read.rejected, read.message.as_str()), (7, "too old"));
+        assert_eq!(partial_success(&response(-7, "")).unwrap().rejected, 0);
+    }
+
+    #[test]
+    fn retry_delays_are_read_among_other_details() {
+        for delay in [
+            Duration::ZERO,
+            Duration::from_millis(1500),
+            Duration::from_secs(86_400),
+        ] {
+            let mut details = ErrorDetails::with_retry_info(Some(delay));
+            details.add_help_link("what to do", "https://example.com");
+            details.set_error_info("REASON", "example.com", []);
+            let status = Status::with_error_details(Code::Unavailable, "busy", details);
+            let read = rpc_status(status.details()).unwrap();
+            assert_eq!(read.retry_delay, Some(delay));
+            assert_eq!(read.message, "busy");
+        }
+        let bare = Status::with_error_details(Code::Unavailable, "busy", ErrorDetails::new());
+        assert_eq!(rpc_status(bare.details()).unwrap().retry_delay, None);
+        assert_eq!(rpc_status(&[]), Some(RpcStatus::default()));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_no_answer() {
+        let whole = response(7, "too old");
+        for end in 1..whole.len() {
+            assert_eq!(
+                partial_success(&whole[..end]),
+                None,
+                "{end} of {} bytes",
+                whole.len()
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strangers_bytes_are_read_as_prost_reads_them_or_not_at_all(bytes: Vec<u8>) {
+            if let (Ok(theirs), Some(ours)) = (ExportLogsServiceResponse::decode(&bytes[..]), partial_success(&bytes)) {
+                let theirs = theirs.partial_success.unwrap_or_default();
+                prop_assert_eq!(ours.rejected, u64::try_from(theirs.rejected_log_records).unwrap_or(0));
+            }
+            rpc_status(&bytes);
+        }
+    }
+}

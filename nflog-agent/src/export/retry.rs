@@ -23,11 +23,11 @@ pub(super) enum Failure {
         retry_after: Option<Duration>,
     },
     /// The server answered with an HTTP status.
-    #[error("HTTP status {status}: {message}")]
+    #[error("HTTP status {status}{message}")]
     Http {
         /// Its status.
         status: StatusCode,
-        /// Its message.
+        /// Its message after `: `, or nothing.
         message: String,
         /// `Retry-After`, if the server sent one.
         retry_after: Option<Duration>,

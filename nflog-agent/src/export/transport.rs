@@ -12,6 +12,9 @@ use super::pipe::Pipe;
 use super::reply::PartialSuccess;
 use super::retry::Failure;
 
+/// How we call ourselves.
+pub(super) const USER_AGENT: &str = concat!("nflog-agent/", env!("CARGO_PKG_VERSION"));
+
 /// Where batches go.
 #[derive(Debug)]
 pub struct Transport {
@@ -56,7 +59,7 @@ impl Transport {
                 Protocol::Grpc => Kind::Grpc(Box::new(Grpc::new(config)?)),
                 Protocol::HttpProtobuf => Kind::Http(Box::new(Http::new(config)?)),
             },
-            name: config.endpoint.to_string(),
+            name: config.target(),
             hint: hint(config),
         })
     }

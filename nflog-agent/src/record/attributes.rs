@@ -2,6 +2,7 @@
 //!
 //! Invariants: a key is given at most once per record; what is unknown is not given.
 
+use super::address::Ends;
 use super::semconv::{self, Key};
 use super::text;
 use super::{Device, Direction, Loss, Record, TimeSource};
@@ -22,9 +23,9 @@ pub(super) trait Attributes {
     }
 }
 
-/// Attributes of a packet's record.
-pub(super) fn of_record(record: &Record<'_>, out: &mut impl Attributes) {
-    of_packet(record.packet, out);
+/// Attributes of a packet's record. `ends` are its addresses.
+pub(super) fn of_record(record: &Record<'_>, ends: &Ends, out: &mut impl Attributes) {
+    of_packet(record.packet, ends, out);
     of_entry(record, out);
     of_devices(record, out);
     out.text(semconv::OWNER_METHOD, record.attribution.method_name());
@@ -56,7 +57,7 @@ pub(super) const fn problem_name(problem: Problem) -> &'static str {
     }
 }
 
-fn of_packet(packet: &Packet, out: &mut impl Attributes) {
+fn of_packet(packet: &Packet, ends: &Ends, out: &mut impl Attributes) {
     if let Some(address) = packet.source.or(packet.destination) {
         out.text(
             semconv::NETWORK_TYPE,
@@ -67,11 +68,11 @@ fn of_packet(packet: &Packet, out: &mut impl Attributes) {
         out.text(semconv::NETWORK_TRANSPORT, text::protocol(protocol).as_str());
     }
     for (key, address) in [
-        (semconv::SOURCE_ADDRESS, packet.source),
-        (semconv::DESTINATION_ADDRESS, packet.destination),
+        (semconv::SOURCE_ADDRESS, &ends.source),
+        (semconv::DESTINATION_ADDRESS, &ends.destination),
     ] {
         if let Some(address) = address {
-            out.text(key, text::address(address).as_str());
+            out.text(key, address.as_str());
         }
     }
     of_transport(packet.transport, out);

@@ -2,8 +2,7 @@
 //!
 //! Invariants: no line break and no control character, whatever the rule prefix, device name or `comm` contains.
 
-use std::net::IpAddr;
-
+use super::address::{Address, Ends};
 use super::attributes::problem_name;
 use super::text;
 use super::{Device, Loss, Record};
@@ -31,6 +30,11 @@ const SHORT_ID: usize = 12;
 
 /// Appends the line of a packet, without a line break: hook, prefix, devices, tuple, flags, length, owner, workload.
 pub fn packet(out: &mut Vec<u8>, record: &Record<'_>, style: Style) {
+    packet_between(out, record, &Ends::of(record.packet), style);
+}
+
+/// The same, when the text of the packet's addresses is at hand.
+pub(super) fn packet_between(out: &mut Vec<u8>, record: &Record<'_>, ends: &Ends, style: Style) {
     let mut line = Line {
         out,
         style,
@@ -41,7 +45,7 @@ pub fn packet(out: &mut Vec<u8>, record: &Record<'_>, style: Style) {
         text::push_escaped(out, record.prefix.trim_end());
     });
     line.column(12, "", |out| devices(out, record));
-    line.column(48, "", |out| tuple(out, record.packet));
+    line.column(48, "", |out| tuple(out, record.packet, ends));
     line.column(7, "", |out| flags(out, record.packet.transport));
     line.column(8, "", |out| length(out, record.packet));
     let owned = record.attribution.owner().is_some();
@@ -157,7 +161,7 @@ fn port(out: &mut Vec<u8>, port: Option<Device<'_>>) {
 }
 
 /// `tcp 10.1.2.3:44321 > [2001:db8::1]:443`, as much of it as is known.
-fn tuple(out: &mut Vec<u8>, packet: &Packet) {
+fn tuple(out: &mut Vec<u8>, packet: &Packet, ends: &Ends) {
     if let Some(protocol) = packet.protocol {
         out.extend_from_slice(text::protocol(protocol).as_bytes());
         out.push(b' ');
@@ -170,9 +174,9 @@ fn tuple(out: &mut Vec<u8>, packet: &Packet) {
         Transport::Icmp { .. } | Transport::Absent | Transport::Other => (None, None),
     };
     if packet.source.or(packet.destination).is_some() {
-        end(out, packet.source, source);
+        end(out, ends.source.as_ref(), source);
         out.extend_from_slice(b" > ");
-        end(out, packet.destination, destination);
+        end(out, ends.destination.as_ref(), destination);
     }
     if let Some(problem) = packet.problem {
         if out.last().is_some_and(|last| *last != b' ') {
@@ -182,16 +186,16 @@ fn tuple(out: &mut Vec<u8>, packet: &Packet) {
     }
 }
 
-fn end(out: &mut Vec<u8>, address: Option<IpAddr>, port: Option<u16>) {
+fn end(out: &mut Vec<u8>, address: Option<&Address>, port: Option<u16>) {
     let Some(address) = address else {
         out.push(b'?');
         return;
     };
-    let brackets = address.is_ipv6() && port.is_some();
+    let brackets = port.is_some() && address.as_bytes().contains(&b':');
     if brackets {
         out.push(b'[');
     }
-    out.extend_from_slice(text::address(address).as_bytes());
+    out.extend_from_slice(address.as_bytes());
     if brackets {
         out.push(b']');
     }

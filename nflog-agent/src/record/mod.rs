@@ -1,5 +1,6 @@
 //! The value that leaves: one logged packet with everything known about it, and its encodings.
 
+mod address;
 mod attributes;
 mod display;
 mod encode;

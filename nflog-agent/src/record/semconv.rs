@@ -46,8 +46,7 @@ pub struct Key {
     name: &'static str,
     kind: Kind,
     place: Place,
-    /// The name as field 1 of an OTLP `KeyValue`, then the tag of field 2: the part that is the same in every record.
-    head: &'static [u8],
+    head: Head,
 }
 
 impl Key {
@@ -69,31 +68,41 @@ impl Key {
         self.place
     }
 
-    pub(super) const fn head(self) -> &'static [u8] {
+    pub(super) const fn head(self) -> Head {
         self.head
     }
 }
 
-/// `0x0a len name 0x12`; `N` is the name's length + 3.
-const fn head<const N: usize>(name: &str) -> [u8; N] {
-    let name = name.as_bytes();
-    assert!(
-        name.len() + 3 == N && name.len() < 0x80,
-        "the length must fit one varint byte"
-    );
-    let mut head = [0; N];
-    head[0] = 0x0a;
-    #[expect(clippy::cast_possible_truncation, reason = "asserted to be less than 0x80")]
-    {
-        head[1] = name.len() as u8;
+/// The part of an OTLP `LogRecord.attributes` field that is the same in every record: tag, room for the length of the
+/// `KeyValue`, the name as its field 1, and the tag of its field 2. At a fixed size it is copied without a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) bytes: [u8; Self::SIZE],
+    pub(super) len: usize,
+}
+
+impl Head {
+    pub(super) const SIZE: usize = 32;
+
+    const fn new(name: &str) -> Self {
+        let name = name.as_bytes();
+        let len = name.len() + 5;
+        assert!(len <= Self::SIZE, "the name is too long for a Head");
+        let mut bytes = [0; Self::SIZE];
+        bytes[0] = 0x32;
+        bytes[2] = 0x0a;
+        #[expect(clippy::cast_possible_truncation, reason = "asserted to be less than SIZE")]
+        {
+            bytes[3] = name.len() as u8;
+        }
+        let mut at = 0;
+        while at < name.len() {
+            bytes[at + 4] = name[at];
+            at += 1;
+        }
+        bytes[len - 1] = 0x12;
+        Self { bytes, len }
     }
-    let mut at = 0;
-    while at < name.len() {
-        head[at + 2] = name[at];
-        at += 1;
-    }
-    head[N - 1] = 0x12;
-    head
 }
 
 macro_rules! keys {
@@ -104,7 +113,7 @@ macro_rules! keys {
                 name: $name,
                 kind: Kind::$kind,
                 place: Place::$place,
-                head: { const HEAD: [u8; $name.len() + 3] = head($name); &HEAD },
+                head: Head::new($name),
             };
         )*
         /// All of them, in the order of this file.
@@ -257,7 +266,8 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_the_key_value_prefix() {
-        assert_eq!(MARK.head(), b"\x0a\x0anflog.mark\x12");
+    fn heads_are_the_beginning_of_an_attribute() {
+        let head = MARK.head();
+        assert_eq!(&head.bytes[..head.len], b"\x32\0\x0a\x0anflog.mark\x12");
     }
 }

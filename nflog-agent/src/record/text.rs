@@ -1,18 +1,17 @@
-//! Numbers, addresses and flags as text, without allocation, and text made safe for a terminal.
+//! Numbers and flags as text, without allocation, and text made safe for a terminal.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::net::IpAddr;
 
 /// Short ASCII text on the stack. Writing more than `N` bytes is an error and changes nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Ascii<const N: usize> {
-    bytes: [u8; N],
-    len: usize,
+    pub(super) bytes: [u8; N],
+    pub(super) len: usize,
 }
 
 impl<const N: usize> Ascii<N> {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             bytes: [0; N],
             len: 0,
@@ -27,7 +26,7 @@ impl<const N: usize> Ascii<N> {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    fn push(&mut self, text: &[u8]) -> fmt::Result {
+    pub(super) fn push(&mut self, text: &[u8]) -> fmt::Result {
         let end = self.len + text.len();
         self.bytes
             .get_mut(self.len..end)
@@ -48,26 +47,7 @@ impl<const N: usize> fmt::Write for Ascii<N> {
     }
 }
 
-/// The longest address text: an IPv4-mapped IPv6 address.
-pub(super) type Address = Ascii<45>;
-
-/// Dotted quad, or RFC 5952.
-pub(super) fn address(address: IpAddr) -> Address {
-    let mut text = Address::new();
-    match address {
-        IpAddr::V4(v4) => {
-            for (at, octet) in v4.octets().into_iter().enumerate() {
-                if at > 0 {
-                    text.bytes[text.len] = b'.';
-                    text.len += 1;
-                }
-                text.len += decimal_into(&mut text.bytes[text.len..], u64::from(octet));
-            }
-        }
-        IpAddr::V6(v6) => write!(text, "{v6}").expect("an IPv6 address has at most 45 characters"),
-    }
-    text
-}
+pub(super) const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Transport protocol: IANA keyword in lower case, else `proto-N`.
 pub(super) fn protocol(number: u8) -> Ascii<16> {
@@ -123,7 +103,6 @@ pub(super) fn tcp_flags(flags: u8) -> Ascii<31> {
 
 /// Lower-case hex with colons. Addresses longer than 32 bytes, which the kernel does not have, are cut.
 pub(super) fn hwaddr(bytes: &[u8]) -> Ascii<95> {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = Ascii::new();
     for (at, byte) in bytes.iter().take(32).enumerate() {
         let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
@@ -142,7 +121,7 @@ pub(super) fn push_decimal(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&digits[..len]);
 }
 
-fn decimal_into(out: &mut [u8], value: u64) -> usize {
+pub(super) fn decimal_into(out: &mut [u8], value: u64) -> usize {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = value;
@@ -183,23 +162,6 @@ pub(super) fn push_escaped(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_written_as_the_standard_library_does() {
-        for text in [
-            "0.0.0.0",
-            "10.1.22.255",
-            "255.255.255.255",
-            "::",
-            "2001:db8::1",
-            "::ffff:255.255.255.255",
-        ] {
-            let parsed: IpAddr = text.parse().unwrap();
-            assert_eq!(address(parsed).as_str(), parsed.to_string());
-        }
-        let longest: IpAddr = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap();
-        assert_eq!(address(longest).as_str(), longest.to_string());
-    }
 
     #[test]
     fn every_flag_combination_fits() {

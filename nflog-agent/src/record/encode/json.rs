@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::Encoder;
 use crate::export::Batch;
+use crate::record::address::Ends;
 use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
@@ -76,7 +77,8 @@ impl Json {
 impl Encoder for Json {
     fn push(&mut self, record: &Record<'_>) {
         self.line.clear();
-        display::packet(&mut self.line, record, Style::default());
+        let ends = Ends::of(record.packet);
+        display::packet_between(&mut self.line, record, &ends, Style::default());
         self.head(
             record.time_unix_nano,
             record.observed_unix_nano,
@@ -86,6 +88,7 @@ impl Encoder for Json {
         self.resource(record.process.map(|process| &*process.workload));
         attributes::of_record(
             record,
+            &ends,
             &mut Members {
                 out: &mut self.out,
                 first: true,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::Encoder;
 use super::protobuf as wire;
 use crate::export::Batch;
+use crate::record::address::Ends;
 use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
@@ -37,7 +38,7 @@ mod field {
     pub(super) const SEVERITY_NUMBER: u8 = 2;
     pub(super) const SEVERITY_TEXT: u8 = 3;
     pub(super) const BODY: u8 = 5;
-    pub(super) const ATTRIBUTES: u8 = 6;
+    // 6, attributes: see `semconv::Head`.
     pub(super) const OBSERVED_TIME: u8 = 11;
     pub(super) const EVENT_NAME: u8 = 12;
 }
@@ -220,14 +221,15 @@ struct Head {
 impl Encoder for Otlp {
     fn push(&mut self, record: &Record<'_>) {
         self.line.clear();
-        display::packet(&mut self.line, record, Style::default());
+        let ends = Ends::of(record.packet);
+        display::packet_between(&mut self.line, record, &ends, Style::default());
         let head = Head {
             time_unix_nano: record.time_unix_nano,
             observed_unix_nano: record.observed_unix_nano,
             severity: INFO,
             event_name: semconv::EVENT_PACKET,
         };
-        self.encode(&head, |out| attributes::of_record(record, out));
+        self.encode(&head, |out| attributes::of_record(record, &ends, out));
         let group = record
             .process
             .map_or(self.host, |process| self.group_of(&process.workload));
@@ -289,14 +291,14 @@ struct LogAttributes<'a> {
 
 impl Attributes for LogAttributes<'_> {
     fn text(&mut self, key: Key, value: &str) {
-        wire::string_attribute(self.out, field::ATTRIBUTES, key, value.as_bytes());
+        wire::string_attribute(self.out, key, value.as_bytes());
     }
 
     fn int(&mut self, key: Key, value: i64) {
-        wire::int_attribute(self.out, field::ATTRIBUTES, key, value);
+        wire::int_attribute(self.out, key, value);
     }
 
     fn boolean(&mut self, key: Key, value: bool) {
-        wire::bool_attribute(self.out, field::ATTRIBUTES, key, value);
+        wire::bool_attribute(self.out, key, value);
     }
 }

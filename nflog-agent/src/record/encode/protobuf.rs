@@ -1,6 +1,6 @@
 //! Protobuf wire format, writing only. Tags are single bytes: the OTLP log messages have no field above 15.
 
-use crate::record::semconv::Key;
+use crate::record::semconv::{Head, Key};
 
 /// Wire type 2 (length-delimited) of a field.
 pub(super) const fn delimited(field: u8) -> u8 {
@@ -71,25 +71,53 @@ pub(super) fn any_string(out: &mut Vec<u8>, field: u8, value: &[u8]) {
     bytes(out, STRING_VALUE, value);
 }
 
-/// A `KeyValue` field that holds a string.
-pub(super) fn string_attribute(out: &mut Vec<u8>, field: u8, key: Key, value: &[u8]) {
+/// An attribute of a log record that holds a string.
+pub(super) fn string_attribute(out: &mut Vec<u8>, key: Key, value: &[u8]) {
     let any = delimited_len(value.len());
-    key_value(out, field, key.head(), any);
-    bytes(out, STRING_VALUE, value);
+    open_attribute(out, key.head(), any);
+    if let Some(len) = short(value.len()) {
+        out.extend_from_slice(&[delimited(STRING_VALUE), len]);
+        out.extend_from_slice(value);
+    } else {
+        bytes(out, STRING_VALUE, value);
+    }
 }
 
-/// A `KeyValue` field that holds an int.
-pub(super) fn int_attribute(out: &mut Vec<u8>, field: u8, key: Key, value: i64) {
+/// An attribute of a log record that holds an int.
+pub(super) fn int_attribute(out: &mut Vec<u8>, key: Key, value: i64) {
     let bits = value.cast_unsigned();
-    key_value(out, field, key.head(), 1 + varint_len(bits));
+    open_attribute(out, key.head(), 1 + varint_len(bits));
     out.push(varint_tag(INT_VALUE));
     varint(out, bits);
 }
 
-/// A `KeyValue` field that holds a bool.
-pub(super) fn bool_attribute(out: &mut Vec<u8>, field: u8, key: Key, value: bool) {
-    key_value(out, field, key.head(), 2);
+/// An attribute of a log record that holds a bool.
+pub(super) fn bool_attribute(out: &mut Vec<u8>, key: Key, value: bool) {
+    open_attribute(out, key.head(), 2);
     out.extend_from_slice(&[varint_tag(BOOL_VALUE), u8::from(value)]);
+}
+
+/// All of an attribute before the content of its `AnyValue`, which takes `any` bytes.
+fn open_attribute(out: &mut Vec<u8>, head: Head, any: usize) {
+    let key_value = head.len - 2 + varint_len(any as u64) + any;
+    out.reserve(Head::SIZE + 16 + any);
+    let start = out.len();
+    if let (Some(key_value), Some(any)) = (short(key_value), short(any)) {
+        out.extend_from_slice(&head.bytes);
+        out.truncate(start + head.len);
+        out[start + 1] = key_value;
+        out.push(any);
+    } else {
+        out.push(head.bytes[0]);
+        varint(out, key_value as u64);
+        out.extend_from_slice(&head.bytes[2..head.len]);
+        varint(out, any as u64);
+    }
+}
+
+/// A length that is one varint byte.
+fn short(len: usize) -> Option<u8> {
+    u8::try_from(len).ok().filter(|len| *len < 0x80)
 }
 
 /// A `KeyValue` field with a name that is no constant.
@@ -98,13 +126,6 @@ pub(super) fn named_attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &
     open(out, field, delimited_len(name.len()) + delimited_len(any));
     bytes(out, 1, name.as_bytes());
     any_string(out, 2, value.as_bytes());
-}
-
-/// All of a `KeyValue` before the content of its `AnyValue`.
-fn key_value(out: &mut Vec<u8>, field: u8, head: &[u8], any: usize) {
-    open(out, field, head.len() + varint_len(any as u64) + any);
-    out.extend_from_slice(head);
-    varint(out, any as u64);
 }
 
 #[cfg(test)]

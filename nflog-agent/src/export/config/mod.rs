@@ -7,17 +7,18 @@
 //!
 //! The values come from a getter, so that nothing here reads the environment.
 
+mod endpoint;
+mod error;
+mod variables;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
-use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
-use thiserror::Error;
 
-use super::percent;
-
-/// Time that a request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+pub use error::ConfigError;
+use variables::{Value, Variables};
+pub(super) use variables::{not_a_member, read};
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,93 +78,6 @@ pub struct OtlpConfig {
     pub compression: Compression,
 }
 
-/// A variable that cannot be honoured.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ConfigError {
-    /// Not text.
-    #[error("{variable} is not valid UTF-8: set it again in UTF-8, or unset it")]
-    NotUnicode {
-        /// The variable.
-        variable: String,
-    },
-    /// Not a URI.
-    #[error("{variable}={value}: not a URI ({reason}); write it like http://collector:4317")]
-    Endpoint {
-        /// The variable.
-        variable: String,
-        /// Its value.
-        value: String,
-        /// What the parser says.
-        reason: &'static str,
-    },
-    /// A URI without a host, or with a scheme that the protocol cannot use.
-    #[error("{variable}={value}: {protocol} needs {wanted}; write it like {example}")]
-    Scheme {
-        /// The variable.
-        variable: String,
-        /// Its value.
-        value: String,
-        /// The protocol in use.
-        protocol: &'static str,
-        /// The schemes that it takes.
-        wanted: &'static str,
-        /// An endpoint that would do.
-        example: &'static str,
-    },
-    /// Unknown or unsupported protocol.
-    #[error("{variable}={value}: no such protocol here; use grpc or http/protobuf")]
-    Protocol {
-        /// The variable.
-        variable: String,
-        /// Its value.
-        value: String,
-    },
-    /// Unknown or unsupported compression.
-    #[error("{variable}={value}: no such compression here; use gzip or none")]
-    Compression {
-        /// The variable.
-        variable: String,
-        /// Its value.
-        value: String,
-    },
-    /// Not a number of milliseconds, or 0.
-    #[error("{variable}={value}: not a time; write whole milliseconds, for example 10000")]
-    Timeout {
-        /// The variable.
-        variable: String,
-        /// Its value.
-        value: String,
-    },
-    /// A list member that is not `key=value`, percent-encoded. The value may be a secret, so only the key is shown.
-    #[error(
-        "{variable}: {member} is not key=value; separate members by commas and write special characters as %XX"
-    )]
-    Member {
-        /// The variable.
-        variable: String,
-        /// The member, without what follows its first `=`.
-        member: String,
-    },
-    /// A header that HTTP does not allow.
-    #[error(
-        "{variable}: {name} is not a valid HTTP header, or its value is not; use letters, digits and - in names"
-    )]
-    Header {
-        /// The variable.
-        variable: String,
-        /// The header's name.
-        name: String,
-    },
-    /// A variable of the specification that this version does not honour.
-    #[error("{variable} is set, but {feature} is not supported yet; unset it")]
-    Unsupported {
-        /// The variable.
-        variable: String,
-        /// What it asks for.
-        feature: &'static str,
-    },
-}
-
 /// The process's own environment; an argument for [`OtlpConfig::from_env`].
 #[must_use]
 pub fn environment(variable: &str) -> Option<OsString> {
@@ -171,6 +85,21 @@ pub fn environment(variable: &str) -> Option<OsString> {
 }
 
 impl OtlpConfig {
+    /// The endpoint for messages: without credentials, which may be in its user part or its query.
+    #[must_use]
+    pub fn target(&self) -> String {
+        let authority = self
+            .endpoint
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let path = match self.protocol {
+            Protocol::Grpc => "",
+            Protocol::HttpProtobuf => self.endpoint.path(),
+        };
+        format!("{}://{host}{path}", self.endpoint.scheme_str().unwrap_or("http"))
+    }
+
     /// What the variables say; `None` when no endpoint is set.
     ///
     /// # Errors
@@ -196,210 +125,13 @@ impl OtlpConfig {
         Ok(Some(Self {
             protocol,
             endpoint: match protocol {
-                Protocol::Grpc => grpc_endpoint(endpoint, variables.insecure()?)?,
-                Protocol::HttpProtobuf => http_endpoint(endpoint, signal)?,
+                Protocol::Grpc => endpoint::grpc(endpoint, variables.insecure()?)?,
+                Protocol::HttpProtobuf => endpoint::http(endpoint, signal)?,
             },
             headers: variables.headers()?,
             timeout: variables.timeout()?,
             compression: variables.compression()?,
         }))
-    }
-}
-
-/// A variable that is set.
-struct Value {
-    variable: String,
-    value: String,
-    /// It is the signal's own, not the general one.
-    own: bool,
-}
-
-struct Variables<G> {
-    signal: Signal,
-    get: G,
-}
-
-impl<G: Fn(&str) -> Option<OsString>> Variables<G> {
-    /// The signal's variable, else the general one.
-    fn find(&self, suffix: &str) -> Result<Option<Value>, ConfigError> {
-        let own = format!("OTEL_EXPORTER_OTLP_{}_{suffix}", self.signal.name());
-        let general = format!("OTEL_EXPORTER_OTLP_{suffix}");
-        for (variable, own) in [(own, true), (general, false)] {
-            if let Some(value) = read(&self.get, &variable)? {
-                return Ok(Some(Value { variable, value, own }));
-            }
-        }
-        Ok(None)
-    }
-
-    fn protocol(&self) -> Result<Protocol, ConfigError> {
-        let Some(Value { variable, value, .. }) = self.find("PROTOCOL")? else {
-            return Ok(Protocol::HttpProtobuf);
-        };
-        match value.to_ascii_lowercase().as_str() {
-            "grpc" => Ok(Protocol::Grpc),
-            "http/protobuf" => Ok(Protocol::HttpProtobuf),
-            _ => Err(ConfigError::Protocol { variable, value }),
-        }
-    }
-
-    fn compression(&self) -> Result<Compression, ConfigError> {
-        let Some(Value { variable, value, .. }) = self.find("COMPRESSION")? else {
-            return Ok(Compression::None);
-        };
-        match value.to_ascii_lowercase().as_str() {
-            "none" => Ok(Compression::None),
-            "gzip" => Ok(Compression::Gzip),
-            _ => Err(ConfigError::Compression { variable, value }),
-        }
-    }
-
-    fn timeout(&self) -> Result<Duration, ConfigError> {
-        let Some(Value { variable, value, .. }) = self.find("TIMEOUT")? else {
-            return Ok(DEFAULT_TIMEOUT);
-        };
-        match value.trim().parse() {
-            Ok(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
-            _ => Err(ConfigError::Timeout { variable, value }),
-        }
-    }
-
-    /// As the specification asks of booleans: anything but `true` is false.
-    fn insecure(&self) -> Result<bool, ConfigError> {
-        Ok(self
-            .find("INSECURE")?
-            .is_some_and(|found| found.value.eq_ignore_ascii_case("true")))
-    }
-
-    fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
-        let Some(Value { variable, value, .. }) = self.find("HEADERS")? else {
-            return Ok(Vec::new());
-        };
-        let members = percent::list(&value).map_err(|member| not_a_member(&variable, member))?;
-        let header = |(name, value): (String, String)| {
-            let parsed = HeaderName::try_from(&name)
-                .ok()
-                .zip(HeaderValue::try_from(value).ok());
-            parsed.ok_or_else(|| ConfigError::Header {
-                variable: variable.clone(),
-                name,
-            })
-        };
-        members.into_iter().map(header).collect()
-    }
-}
-
-/// A variable's text; empty means unset.
-pub(super) fn read(
-    get: &impl Fn(&str) -> Option<OsString>,
-    variable: &str,
-) -> Result<Option<String>, ConfigError> {
-    let Some(value) = get(variable) else {
-        return Ok(None);
-    };
-    match value.into_string() {
-        Ok(value) if value.trim().is_empty() => Ok(None),
-        Ok(value) => Ok(Some(value)),
-        Err(_) => Err(ConfigError::NotUnicode {
-            variable: variable.to_owned(),
-        }),
-    }
-}
-
-/// The error for a member of a list; its value stays out of the message.
-pub(super) fn not_a_member(variable: &str, member: &str) -> ConfigError {
-    let key = member.split_once('=').map_or(member, |(key, _)| key);
-    ConfigError::Member {
-        variable: variable.to_owned(),
-        member: key.to_owned(),
-    }
-}
-
-fn grpc_endpoint(from: Value, insecure: bool) -> Result<Uri, ConfigError> {
-    let has_scheme = from
-        .value
-        .split_once("://")
-        .is_some_and(|(scheme, _)| !scheme.contains(['/', '?', '#']));
-    let uri = match (has_scheme, insecure) {
-        (true, _) => parse(&from, &from.value)?,
-        (false, true) => parse(&from, &format!("http://{}", from.value))?,
-        (false, false) => parse(&from, &format!("https://{}", from.value))?,
-    };
-    let usable = match uri.scheme_str() {
-        Some("http" | "https") => uri.host().is_some_and(|host| !host.is_empty()),
-        _ => false,
-    };
-    if usable {
-        return Ok(uri);
-    }
-    Err(ConfigError::Scheme {
-        variable: from.variable,
-        value: from.value,
-        protocol: "grpc",
-        wanted: "http or https and a host",
-        example: "http://collector:4317",
-    })
-}
-
-fn http_endpoint(from: Value, signal: Signal) -> Result<Uri, ConfigError> {
-    let uri = parse(&from, &from.value)?;
-    let usable = uri.scheme() == Some(&Scheme::HTTP) || uri.scheme() == Some(&Scheme::HTTPS);
-    if !usable || uri.host().is_none_or(str::is_empty) {
-        return Err(ConfigError::Scheme {
-            variable: from.variable,
-            value: from.value,
-            protocol: "http/protobuf",
-            wanted: "http or https and a host",
-            example: "http://collector:4318",
-        });
-    }
-    if from.own {
-        return Ok(uri);
-    }
-    let mut parts = uri.into_parts();
-    let old = parts.path_and_query.take();
-    let (path, query) = old.as_ref().map_or(("/", None), |old| (old.path(), old.query()));
-    let slash = if path.ends_with('/') { "" } else { "/" };
-    let path = match query {
-        Some(query) => format!("{path}{slash}{}?{query}", signal.path()),
-        None => format!("{path}{slash}{}", signal.path()),
-    };
-    let faulty = |reason| ConfigError::Endpoint {
-        variable: from.variable.clone(),
-        value: from.value.clone(),
-        reason,
-    };
-    parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|_| faulty("invalid path"))?);
-    Uri::from_parts(parts).map_err(|_| faulty("invalid path"))
-}
-
-fn parse(from: &Value, text: &str) -> Result<Uri, ConfigError> {
-    let faulty = |reason| ConfigError::Endpoint {
-        variable: from.variable.clone(),
-        value: from.value.clone(),
-        reason,
-    };
-    let uri: Uri = text.trim().parse().map_err(|error| faulty(uri_reason(&error)))?;
-    // The parser takes any text as a port.
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, rest)| rest);
-    match host_and_port.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') && port.parse::<u16>().is_err() => {
-            Err(faulty("invalid port"))
-        }
-        _ => Ok(uri),
-    }
-}
-
-/// `InvalidUri` has no public kind; its text is one of a few constants.
-fn uri_reason(error: &http::uri::InvalidUri) -> &'static str {
-    match error.to_string().as_str() {
-        "empty string" => "empty",
-        "invalid authority" => "invalid host",
-        "invalid port" => "invalid port",
-        "invalid scheme" | "scheme too long" | "scheme missing" => "invalid scheme",
-        "uri too long" => "too long",
-        _ => "invalid character",
     }
 }
 
@@ -579,6 +311,17 @@ mod tests {
                 assert!(message.contains(part), "{message:?} does not say {part:?}");
             }
         }
+    }
+
+    #[test]
+    fn secrets_stay_out_of_the_targets_name() {
+        let target = |set: &[(&str, &str)]| logs(set).unwrap().unwrap().target();
+        let endpoint = (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "https://user:s3cret@[::1]:4317?key=s3cret",
+        );
+        assert_eq!(target(&[endpoint]), "https://[::1]:4317/v1/logs");
+        assert_eq!(target(&[endpoint, GRPC]), "https://[::1]:4317");
     }
 
     #[test]

@@ -1,0 +1,204 @@
+//! What one packet record costs to encode: directly (the product), by way of opentelemetry-proto structs and prost, and
+//! by the OpenTelemetry SDK's logger up to an exporter that throws the batch away (so without its encoding).
+//!
+//! All three make the same record: the attributes come from decoding what the product's encoder wrote.
+
+#[path = "../tests/otlp_receiver/sample.rs"]
+#[allow(dead_code, reason = "the benchmark uses a part of the tests' samples")]
+mod sample;
+
+use std::hint::black_box;
+use std::time::{Duration, SystemTime};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use nflog_agent::record::{Encoder as _, Otlp, Record, Resource};
+use nflog_agent::telemetry::ledger::Ledger;
+use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider as _, Severity};
+use opentelemetry::{InstrumentationScope, Key};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1 as proto;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{BatchLogProcessor, LogBatch, LogExporter, SdkLoggerProvider};
+use prost::Message as _;
+use sample::Sample;
+
+/// Records per batch, as the SDK's default.
+const BATCH: u32 = 512;
+
+/// Samples of 20 to 30 attributes.
+fn samples() -> Vec<Sample> {
+    sample::varied()
+        .into_iter()
+        .filter(|sample| sample.process.is_some())
+        .collect()
+}
+
+fn records(samples: &[Sample]) -> impl Iterator<Item = Record<'_>> {
+    samples.iter().cycle().take(BATCH as usize).map(Sample::record)
+}
+
+fn direct(encoder: &mut Otlp, samples: &[Sample]) -> usize {
+    for record in records(samples) {
+        encoder.push(&record);
+    }
+    let batch = encoder.take();
+    let size = batch.payload().len();
+    batch.exported(0);
+    size
+}
+
+/// A record's fields as an SDK user would have them at hand: borrowed.
+struct Fields {
+    time: u64,
+    observed: u64,
+    body: String,
+    attributes: Vec<(&'static str, Field)>,
+}
+
+enum Field {
+    Text(String),
+    Int(i64),
+    Bool(bool),
+}
+
+fn fields(request: ExportLogsServiceRequest) -> Vec<Fields> {
+    let text = |value: Option<proto::AnyValue>| match value.and_then(|value| value.value) {
+        Some(proto::any_value::Value::StringValue(text)) => text,
+        other => panic!("unexpected {other:?}"),
+    };
+    let attribute = |attribute: proto::KeyValue| {
+        let key: &'static str = attribute.key.leak();
+        let value = match attribute.value.and_then(|value| value.value) {
+            Some(proto::any_value::Value::StringValue(text)) => Field::Text(text),
+            Some(proto::any_value::Value::IntValue(int)) => Field::Int(int),
+            Some(proto::any_value::Value::BoolValue(flag)) => Field::Bool(flag),
+            other => panic!("unexpected {other:?}"),
+        };
+        (key, value)
+    };
+    let groups = request
+        .resource_logs
+        .into_iter()
+        .flat_map(|group| group.scope_logs);
+    let records = groups.flat_map(|scope| scope.log_records);
+    let fields = |record: LogRecord| Fields {
+        time: record.time_unix_nano,
+        observed: record.observed_time_unix_nano,
+        body: text(record.body),
+        attributes: record.attributes.into_iter().map(attribute).collect(),
+    };
+    records.map(fields).collect()
+}
+
+fn any(value: proto::any_value::Value) -> Option<proto::AnyValue> {
+    Some(proto::AnyValue { value: Some(value) })
+}
+
+/// Builds the structs from borrowed fields and encodes them, under one resource.
+fn structs(fields: &[Fields], envelope: &ExportLogsServiceRequest) -> usize {
+    let log_records = fields.iter().map(|fields| LogRecord {
+        time_unix_nano: fields.time,
+        observed_time_unix_nano: fields.observed,
+        severity_number: 9,
+        severity_text: "INFO".to_owned(),
+        event_name: "nflog.packet".to_owned(),
+        body: any(proto::any_value::Value::StringValue(fields.body.clone())),
+        attributes: fields
+            .attributes
+            .iter()
+            .map(|(key, value)| proto::KeyValue {
+                key: (*key).to_owned(),
+                value: any(match value {
+                    Field::Text(text) => proto::any_value::Value::StringValue(text.clone()),
+                    Field::Int(int) => proto::any_value::Value::IntValue(*int),
+                    Field::Bool(flag) => proto::any_value::Value::BoolValue(*flag),
+                }),
+                ..proto::KeyValue::default()
+            })
+            .collect(),
+        ..LogRecord::default()
+    });
+    let mut request = envelope.clone();
+    request.resource_logs[0].scope_logs[0].log_records = log_records.collect();
+    request.encode_to_vec().len()
+}
+
+/// Throws batches away.
+#[derive(Debug)]
+struct Null;
+
+impl LogExporter for Null {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        black_box(batch.iter().count());
+        Ok(())
+    }
+}
+
+fn sdk(provider: &SdkLoggerProvider, fields: &[Fields]) {
+    let scope = InstrumentationScope::builder("nflog-agent").build();
+    let logger = provider.logger_with_scope(scope);
+    let time = |nanos| SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+    for fields in fields {
+        let mut record = logger.create_log_record();
+        record.set_event_name("nflog.packet");
+        record.set_timestamp(time(fields.time));
+        record.set_observed_timestamp(time(fields.observed));
+        record.set_severity_number(Severity::Info);
+        record.set_severity_text("INFO");
+        record.set_body(AnyValue::from(fields.body.clone()));
+        for (key, value) in &fields.attributes {
+            let value = match value {
+                Field::Text(text) => AnyValue::from(text.clone()),
+                Field::Int(int) => AnyValue::Int(*int),
+                Field::Bool(flag) => AnyValue::Boolean(*flag),
+            };
+            record.add_attribute(Key::from_static_str(key), value);
+        }
+        logger.emit(record);
+    }
+}
+
+fn encode(criterion: &mut Criterion) {
+    let samples = samples();
+    let ledger = Ledger::new();
+    let mut encoder = Otlp::new(Resource::new(), &ledger);
+    for record in records(&samples) {
+        encoder.push(&record);
+    }
+    let batch = encoder.take();
+    let mut envelope = ExportLogsServiceRequest::decode(&batch.payload()[..]).expect("valid protobuf");
+    batch.exported(0);
+    let fields = fields(envelope.clone());
+    let attributes: usize = fields.iter().map(|fields| fields.attributes.len()).sum();
+    println!("{} attributes per record on average", attributes / fields.len());
+    envelope.resource_logs.truncate(1);
+
+    let mut group = criterion.benchmark_group("encode");
+    group.throughput(Throughput::Elements(BATCH.into()));
+    group.bench_function("direct", |bencher| {
+        bencher.iter(|| black_box(direct(&mut encoder, &samples)));
+    });
+    group.bench_function("opentelemetry-proto", |bencher| {
+        bencher.iter(|| black_box(structs(&fields, &envelope)));
+    });
+    group.bench_function("sdk logger, null exporter", |bencher| {
+        // Its queue holds 2048 records and drops the rest, so each batch gets an empty one.
+        bencher.iter_batched(
+            || {
+                SdkLoggerProvider::builder()
+                    .with_log_processor(BatchLogProcessor::builder(Null).build())
+                    .build()
+            },
+            |provider| {
+                sdk(&provider, &fields);
+                provider
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, encode);
+criterion_main!(benches);
