@@ -9,13 +9,13 @@ use http::HeaderMap;
 use http::uri::PathAndQuery;
 use tonic::codec::{BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use super::config::{Compression, OtlpConfig};
 use super::reply::{self, PartialSuccess};
 use super::retry::Failure;
-use super::transport::causes;
+use super::transport::{TransportError, causes};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
@@ -34,14 +34,14 @@ pub(super) struct Grpc {
 }
 
 impl Grpc {
-    pub(super) fn new(config: &OtlpConfig) -> Self {
-        Self {
-            endpoint: endpoint(config),
+    pub(super) fn new(config: &OtlpConfig) -> Result<Self, TransportError> {
+        Ok(Self {
+            endpoint: endpoint(config)?,
             channel: Mutex::new(None),
             metadata: MetadataMap::from_headers(config.headers.iter().cloned().collect::<HeaderMap>()),
             compression: config.compression,
             timeout: config.timeout,
-        }
+        })
     }
 
     pub(super) async fn send(&self, body: Bytes) -> Result<PartialSuccess, Failure> {
@@ -80,11 +80,24 @@ impl Grpc {
     }
 }
 
+/// A connection for another signal; connects when it is used. Needs a runtime.
+pub(crate) fn channel(config: &OtlpConfig) -> Result<Channel, TransportError> {
+    Ok(endpoint(config)?.connect_lazy())
+}
+
 /// The connection's settings.
-pub(super) fn endpoint(config: &OtlpConfig) -> Endpoint {
-    Endpoint::from(config.endpoint.clone())
+fn endpoint(config: &OtlpConfig) -> Result<Endpoint, TransportError> {
+    let endpoint = Endpoint::from(config.endpoint.clone())
         .connect_timeout(config.timeout)
-        .tcp_keepalive(Some(TCP_KEEPALIVE))
+        .tcp_keepalive(Some(TCP_KEEPALIVE));
+    if config.endpoint.scheme_str() != Some("https") {
+        return Ok(endpoint);
+    }
+    let tls = ClientTlsConfig::new().with_native_roots();
+    endpoint.tls_config(tls).map_err(|error| TransportError::Roots {
+        endpoint: config.endpoint.to_string(),
+        reason: causes(&error),
+    })
 }
 
 /// A status with a source was made on this side: the server never said it.

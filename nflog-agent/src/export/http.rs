@@ -9,6 +9,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::config::{Compression, OtlpConfig};
 use super::reply::{self, PartialSuccess};
 use super::retry::{Failure, retry_after};
-use super::transport::causes;
+use super::transport::{TransportError, causes};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
@@ -31,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(45);
 
 #[derive(Debug)]
 pub(super) struct Http {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     endpoint: Uri,
     headers: HeaderMap,
     compression: Compression,
@@ -39,14 +40,11 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(config: &OtlpConfig) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.timeout));
+    pub(super) fn new(config: &OtlpConfig) -> Result<Self, TransportError> {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
-            .build(connector);
+            .build(connector(config)?);
         let mut headers = HeaderMap::new();
         headers.insert(
             USER_AGENT,
@@ -57,13 +55,13 @@ impl Http {
         if config.compression == Compression::Gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        Self {
+        Ok(Self {
             client,
             endpoint: config.endpoint.clone(),
             headers,
             compression: config.compression,
             timeout: config.timeout,
-        }
+        })
     }
 
     /// Compresses once for all attempts.
@@ -95,6 +93,33 @@ impl Http {
         })?)
         .await
     }
+}
+
+/// Connects in the clear or by TLS, as the endpoint's scheme says.
+pub(crate) fn connector(config: &OtlpConfig) -> Result<HttpsConnector<HttpConnector>, TransportError> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(config.timeout));
+    tcp.enforce_http(false);
+    let provider = rustls::crypto::ring::default_provider();
+    let builder = HttpsConnectorBuilder::new();
+    let builder = if config.endpoint.scheme_str() == Some("https") {
+        let with_roots = builder.with_provider_and_native_roots(provider);
+        with_roots.map_err(|error| TransportError::Roots {
+            endpoint: config.endpoint.to_string(),
+            reason: error.to_string(),
+        })?
+    } else {
+        // Reading the host's certificates would be for nothing.
+        builder.with_tls_config(
+            rustls::ClientConfig::builder_with_provider(provider.into())
+                .with_safe_default_protocol_versions()
+                .expect("ring has the default versions")
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth(),
+        )
+    };
+    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
 }
 
 async fn answer(response: Response<Incoming>) -> Result<PartialSuccess, Failure> {

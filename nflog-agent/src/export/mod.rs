@@ -20,6 +20,8 @@ mod worker;
 
 pub use batch::{Batch, Batcher, FlushPolicy};
 pub use config::{Compression, ConfigError, OtlpConfig, Protocol, Signal, environment};
+pub(crate) use grpc::channel;
+pub(crate) use http::connector;
 pub use queue::{ExportQueue, QueueLimits, QueueStats};
 pub use resource::detect as detect_resource;
 pub use retry::RetryPolicy;

@@ -30,13 +30,15 @@ enum Kind {
 /// A transport that cannot be set up.
 #[derive(Debug, Error)]
 pub enum TransportError {
-    /// `https` without TLS.
+    /// `https` without certificate authorities to trust.
     #[error(
-        "{endpoint}: TLS is not supported yet; use an http:// endpoint on this host or a trusted network"
+        "{endpoint}: no certificate authorities ({reason}); install ca-certificates or set SSL_CERT_FILE"
     )]
-    Tls {
+    Roots {
         /// The endpoint.
         endpoint: String,
+        /// What was tried.
+        reason: String,
     },
     /// No thread for the output.
     #[error("cannot start the output thread: {0}; raise the limit on processes (ulimit -u, TasksMax)")]
@@ -47,17 +49,12 @@ impl Transport {
     /// OTLP to a collector. Connects when the first batch is sent.
     ///
     /// # Errors
-    /// An endpoint that needs what is not supported.
+    /// An `https` endpoint on a host without certificate authorities.
     pub fn otlp(config: &OtlpConfig) -> Result<Self, TransportError> {
-        if config.endpoint.scheme_str() == Some("https") {
-            return Err(TransportError::Tls {
-                endpoint: config.endpoint.to_string(),
-            });
-        }
         Ok(Self {
             kind: match config.protocol {
-                Protocol::Grpc => Kind::Grpc(Box::new(Grpc::new(config))),
-                Protocol::HttpProtobuf => Kind::Http(Box::new(Http::new(config))),
+                Protocol::Grpc => Kind::Grpc(Box::new(Grpc::new(config)?)),
+                Protocol::HttpProtobuf => Kind::Http(Box::new(Http::new(config)?)),
             },
             name: config.endpoint.to_string(),
             hint: hint(config),

@@ -533,3 +533,291 @@ impl fmt::Debug for Entry<'_> {
             .finish()
     }
 }
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes of a hexadecimal string; blanks are for the reader.
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<_> = text.chars().filter(|c| !c.is_whitespace()).collect();
+        digits
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap())
+            .collect()
+    }
+
+    /// As Linux 6.18 wrote it: a UDP datagram in the output hook of an inet table, by a root shell.
+    const OUTPUT: &str = "02 00 0005
+        0800 0100 0800 03 00
+        0800 0a00 6f757400
+        0800 0500 00000002
+        0800 0b00 00000000
+        0800 0e00 00000000
+        0800 0c00 00000000
+        0800 0d00 00000001
+        2300 0900 4500001fc87c400040115e3d0a0900010a090002a82b0063000b143168690a 00";
+
+    /// As Linux 6.18 wrote it: a frame with VLAN tag 7 of priority 5 in the ingress hook of a veth device.
+    const INGRESS: &str = "05 00 0005
+        0800 0100 0800 00 00
+        0700 0a00 696e00 00
+        0800 0400 00000002
+        1000 0800 0006 0000 020000000002 0000
+        0600 0f00 0001 0000
+        0600 1100 000e 0000
+        1200 1000 0200000000010200000000020800 0000
+        1400 0300 000000006b05291d 00000000000b0b49
+        0800 0b00 00000000
+        0800 0e00 00000000
+        0800 0c00 00000007
+        0800 0d00 00000008
+        1400 1480 0600 0200 a007 0000 0600 0100 8100 0000
+        1200 1500 0200000000010200000000020800 0000
+        2000 0900 4500001c000100004011665d0a0900020a0900010063006300080000";
+
+    /// As Linux 6.18 wrote it: a UDP datagram in the egress hook; the payload has its Ethernet header.
+    const EGRESS: &str = "05 00 0005
+        0800 0100 0800 01 00
+        0700 0a00 656700 00
+        0800 0500 00000002
+        1400 0300 000000006b05291d 00000000000b037e
+        0800 0b00 00000000
+        0800 0e00 00000000
+        0800 0c00 00000004
+        0800 0d00 00000005
+        1200 1500 0200000000020200000000010800 0000
+        3100 0900 0200000000020200000000010800 4500001fc87c400040115e3d0a0900010a090002a82b0063000b143168690a 000000";
+
+    /// Attributes of the bridge and conntrack, by the uapi header.
+    const BRIDGE: &str = "07 00 ffff
+        0800 0100 86dd 02 00
+        0600 0a00 ff00 0000
+        0800 0200 deadbeef
+        0800 0400 00000101
+        0800 0500 00000102
+        0800 0600 00000103
+        0800 0700 00000104
+        0800 0b00 000003e8
+        0800 0e00 000007d0
+        0800 0c00 ffffffff
+        0800 0d00 00010000
+        0c00 1280 0800 0c00 00000005
+        0800 1300 00000002
+        0800 6300 00000000";
+
+    #[test]
+    fn a_packet_that_this_host_sends() {
+        let body = hex(OUTPUT);
+        let entry = Entry::decode(&body).unwrap();
+        assert_eq!((entry.family(), entry.group()), (Family::Inet, 5));
+        assert_eq!(entry.hook(), Some(Hook::Output));
+        assert_eq!(entry.hw_protocol(), Some(0x0800));
+        assert_eq!((entry.prefix(), &*entry.prefix_lossy()), (&b"out"[..], "out"));
+        assert_eq!((entry.indev(), entry.outdev()), (None, Some(2)));
+        assert_eq!((entry.physindev(), entry.physoutdev()), (None, None));
+        assert_eq!((entry.uid(), entry.gid()), (Some(0), Some(0)));
+        assert_eq!((entry.seq(), entry.seq_global()), (Some(0), Some(1)));
+        assert_eq!((entry.mark(), entry.timestamp()), (None, None));
+        assert_eq!((entry.hwaddr(), entry.hwtype()), (None, None));
+        assert_eq!((entry.hwheader(), entry.hwlen()), (None, None));
+        assert_eq!((entry.ct(), entry.ct_info()), (None, None));
+        assert_eq!((entry.vlan(), entry.l2hdr()), (None, None));
+        assert_eq!(entry.payload().len(), 31);
+        assert_eq!(entry.payload()[..4], [0x45, 0, 0, 31]);
+        assert_eq!(entry.network_payload(), entry.payload());
+        assert_eq!((entry.unknown_attributes(), entry.lost_before()), (0, 0));
+        assert!(entry.problems().is_empty());
+    }
+
+    #[test]
+    fn a_tagged_frame_that_comes_in() {
+        let body = hex(INGRESS);
+        let entry = Entry::decode(&body).unwrap();
+        assert_eq!(entry.family(), Family::Netdev);
+        assert_eq!(entry.hook(), Some(Hook::Ingress));
+        assert_eq!((entry.indev(), entry.outdev()), (Some(2), None));
+        assert_eq!(entry.hwaddr(), Some(&[2, 0, 0, 0, 0, 2][..]));
+        assert_eq!((entry.hwtype(), entry.hwlen()), (Some(1), Some(14)));
+        let header = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        assert_eq!(entry.hwheader(), Some(&header[..]));
+        assert_eq!(entry.l2hdr(), Some(&header[..]));
+        assert_eq!(
+            entry.timestamp_unix_nano(),
+            Some(0x6b05_291d * 1_000_000_000 + 0xb_0b49 * 1000)
+        );
+        assert_eq!(
+            entry.timestamp(),
+            Some(Duration::from_micros(0x6b05_291d * 1_000_000 + 0xb_0b49))
+        );
+        let vlan = entry.vlan().unwrap();
+        assert_eq!((vlan.proto, vlan.tci, vlan.id()), (0x8100, 0xa007, 7));
+        assert_eq!((entry.seq(), entry.seq_global()), (Some(7), Some(8)));
+        assert_eq!(entry.network_payload(), entry.payload());
+        assert_eq!(entry.payload()[..2], [0x45, 0]);
+        assert!(entry.problems().is_empty());
+    }
+
+    #[test]
+    fn a_frame_that_goes_out_has_its_ethernet_header_in_the_payload() {
+        let body = hex(EGRESS);
+        let entry = Entry::decode(&body).unwrap();
+        assert_eq!(entry.hook(), Some(Hook::Egress));
+        assert_eq!(entry.payload()[..14], *entry.l2hdr().unwrap());
+        assert_eq!(entry.network_payload(), &hex(OUTPUT)[64..95]);
+        // Cut inside the Ethernet header.
+        let cut = hex("05000005 0800 0100 0800 01 00 0800 0900 02000000");
+        assert_eq!(Entry::decode(&cut).unwrap().network_payload(), b"");
+    }
+
+    #[test]
+    fn bridge_ports_conntrack_and_what_is_not_known() {
+        let body = hex(BRIDGE);
+        let entry = Entry::decode(&body).unwrap();
+        assert_eq!((entry.family(), entry.group()), (Family::Bridge, 65_535));
+        assert_eq!(entry.hook(), Some(Hook::Forward));
+        assert_eq!(entry.mark(), Some(0xdead_beef));
+        assert_eq!((entry.indev(), entry.outdev()), (Some(0x101), Some(0x102)));
+        assert_eq!(
+            (entry.physindev(), entry.physoutdev()),
+            (Some(0x103), Some(0x104))
+        );
+        assert_eq!((entry.uid(), entry.gid()), (Some(1000), Some(2000)));
+        assert_eq!((entry.seq(), entry.seq_global()), (Some(u32::MAX), Some(65_536)));
+        assert_eq!(entry.ct(), Some(&hex("0800 0c00 00000005")[..]));
+        assert_eq!(entry.ct_info(), Some(2));
+        assert_eq!(entry.unknown_attributes(), 1);
+        assert_eq!(entry.payload(), b"");
+        assert_eq!(entry.prefix(), [0xff]);
+        assert_eq!(entry.prefix_lossy(), "\u{fffd}");
+        assert!(entry.problems().is_empty());
+    }
+
+    #[test]
+    fn a_rule_without_prefix_has_an_empty_one() {
+        let body = hex("02000001 0800 0100 0800 03 00 0500 0a00 00 000000");
+        let entry = Entry::decode(&body).unwrap();
+        assert_eq!(entry.prefix(), b"");
+        assert!(entry.problems().is_empty());
+    }
+
+    #[test]
+    fn each_attribute_that_is_shorter_than_its_type_is_left_out_and_reported() {
+        // Type and the length of a value that is one byte too short.
+        #[rustfmt::skip]
+        let lengths = [
+            (1, 3), (2, 3), (3, 15), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3), (11, 3), (12, 3), (13, 3), (14, 3),
+            (15, 1), (17, 1), (19, 3), (20, 15),
+        ];
+        for (kind, length) in lengths {
+            let mut body = vec![2, 0, 0, 5, 4 + length, 0, kind, 0];
+            body.extend(vec![0; usize::from(length).next_multiple_of(4)]);
+            if kind == 20 {
+                // Half a VLAN: a whole protocol and a short TCI.
+                body[8..].copy_from_slice(&hex("0600 0100 8100 0000 0500 0200 00 000000"));
+            }
+            let entry = Entry::decode(&body).unwrap();
+            assert!(
+                entry.problems().contains(Problems::SHORT_VALUE),
+                "attribute {kind}"
+            );
+            // As if it were not there, except for what is reported.
+            let mut without = Entry::decode(&[2, 0, 0, 5]).unwrap();
+            without.problems = entry.problems();
+            assert_eq!(format!("{entry:?}"), format!("{without:?}"), "attribute {kind}");
+        }
+    }
+
+    #[test]
+    fn a_missing_packet_header_is_reported() {
+        let entry = Entry::decode(&[2, 0, 0, 5]).unwrap();
+        assert_eq!(entry.problems(), Problems::NO_PACKET_HDR);
+        assert_eq!((entry.hook(), entry.hw_protocol()), (None, None));
+        assert!(Entry::decode(&[2, 0, 0]).is_none());
+    }
+
+    #[test]
+    fn a_length_beyond_the_message_leaves_what_came_before() {
+        for bad in ["ff00 0200 00000001", "0300 0200 00000001", "0800 02"] {
+            let body = hex(&format!("02000005 0800 0100 0800 03 00 0800 0c00 00000009 {bad}"));
+            let entry = Entry::decode(&body).unwrap();
+            assert_eq!(entry.problems(), Problems::BAD_LENGTH, "{bad}");
+            assert_eq!((entry.seq(), entry.mark()), (Some(9), None), "{bad}");
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_reported() {
+        let header = "02000005 0800 0100 0800 03 00";
+        let problems = |attribute: &str| {
+            let body = hex(&format!("{header} {attribute}"));
+            let entry = Entry::decode(&body).unwrap();
+            (
+                entry.problems(),
+                entry.timestamp(),
+                entry.hwaddr().map(<[u8]>::to_vec),
+                entry.prefix().to_vec(),
+            )
+        };
+        let late = "1400 0300 ffffffffffffffff 0000000000000000";
+        assert_eq!(problems(late), (Problems::BAD_TIMESTAMP, None, None, vec![]));
+        let long = "1000 0800 0009 0000 0102030405060708";
+        let address = vec![1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(
+            problems(long),
+            (Problems::HWADDR_TOO_LONG, None, Some(address), vec![])
+        );
+        let open = "0700 0a00 616263 00";
+        assert_eq!(
+            problems(open),
+            (Problems::PREFIX_NOT_TERMINATED, None, None, b"abc".to_vec())
+        );
+    }
+
+    #[test]
+    fn a_message_cut_anywhere_keeps_what_is_whole() {
+        for text in [OUTPUT, INGRESS, EGRESS, BRIDGE] {
+            let body = hex(text);
+            let whole = Entry::decode(&body).unwrap();
+            for length in 4..body.len() {
+                let part = Entry::decode(&body[..length]).unwrap();
+                assert_eq!(part.present & !whole.present, 0);
+                for (part, whole) in [
+                    (part.mark(), whole.mark()),
+                    (part.indev(), whole.indev()),
+                    (part.seq(), whole.seq()),
+                    (part.seq_global(), whole.seq_global()),
+                ] {
+                    assert!(part.is_none() || part == whole, "at {length}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(body in prop::collection::vec(any::<u8>(), 0..256)) {
+            if let Some(entry) = Entry::decode(&body) {
+                let text = format!("{entry:?}");
+                prop_assert!(!text.is_empty());
+                prop_assert!(entry.network_payload().len() <= entry.payload().len());
+            }
+        }
+
+        #[test]
+        fn no_attributes_panic(attributes in prop::collection::vec((0_u16..24, prop::collection::vec(any::<u8>(), 0..24)), 0..24)) {
+            let mut body = vec![5, 0, 0, 5];
+            for (kind, value) in &attributes {
+                body.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
+                body.extend(kind.to_ne_bytes());
+                body.extend(value);
+                body.resize(body.len().next_multiple_of(4), 0);
+            }
+            let entry = Entry::decode(&body).unwrap();
+            prop_assert!(!entry.problems().contains(Problems::BAD_LENGTH) || attributes.iter().any(|(kind, _)| *kind == 20));
+            let unknown = attributes.iter().filter(|(kind, _)| !(1..=21).contains(kind)).count();
+            prop_assert!(entry.unknown_attributes() as usize >= unknown);
+        }
+    }
+}

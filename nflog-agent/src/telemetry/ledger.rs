@@ -70,6 +70,8 @@ pub struct Ledger {
     dropped_datagrams: AtomicU64,
     truncated: AtomicU64,
     malformed: AtomicU64,
+    /// Readers whose last loss is not counted in full yet.
+    pending: AtomicU64,
 }
 
 impl Ledger {
@@ -103,6 +105,11 @@ impl Ledger {
             .fetch_add(now.truncated - seen.truncated, Ordering::Relaxed);
         self.malformed
             .fetch_add(now.malformed - seen.malformed, Ordering::Relaxed);
+        match (seen.pending, now.pending) {
+            (false, true) => self.pending.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.pending.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
     }
 
     /// The counters at one moment: no record is in none of them or in two.
@@ -131,6 +138,7 @@ impl Ledger {
             dropped_datagrams: self.dropped_datagrams.load(Ordering::Relaxed),
             truncated: self.truncated.load(Ordering::Relaxed),
             malformed: self.malformed.load(Ordering::Relaxed),
+            loss_pending: self.pending.load(Ordering::Relaxed) > 0,
         }
     }
 
@@ -226,6 +234,8 @@ pub struct Snapshot {
     pub truncated: u64,
     /// Datagrams that could not be read to the end.
     pub malformed: u64,
+    /// A socket dropped datagrams and no packet has arrived since that would show how many packets were in them.
+    pub loss_pending: bool,
 }
 
 impl Snapshot {
@@ -276,6 +286,9 @@ impl fmt::Display for Snapshot {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }
+        }
+        if self.loss_pending {
+            f.write_str("; more were missed at the end than could be counted")?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .arg("run")
         .args(arguments)
         .env("RUST_LOG", "error")
+        .env("NFLOG_AGENT_ATTRIBUTION", "sockdiag")
         .envs(environment.iter().copied());
     command.output().expect("the agent starts")
 }
@@ -86,7 +87,17 @@ fn without_privileges_the_remedy_is_root() {
 fn a_busy_group_names_its_reader() {
     let netns = Netns::new("busy");
     let path = netns.path().display().to_string();
-    let first = Agent::start(&["--group", "7", "--netns", &path, "--output", "json"], &[]);
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &path,
+        "--output",
+        "json",
+        "--attribution",
+        "sockdiag",
+    ];
+    let first = Agent::start(&arguments, &[]);
     let output = run(&["--group", "7", "--netns", &path], &[]);
     assert_fails(&output, 75, &["group 7", "nflog-agent", "another group"]);
     assert_eq!(first.stop().code, Some(0));
@@ -98,7 +109,10 @@ fn a_collector_that_is_down_is_said_once_and_its_records_are_counted() {
     netns.nft(RULES);
     let path = netns.path().display().to_string();
     // Nobody listens on the discard port of this host's loopback.
-    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+        ("NFLOG_AGENT_ATTRIBUTION", "sockdiag"),
+    ];
     let agent = Agent::start(
         &["--group", "7", "--netns", &path, "--shutdown-timeout", "1s"],
         &environment,
@@ -114,14 +128,14 @@ fn a_collector_that_is_down_is_said_once_and_its_records_are_counted() {
         (
             ended.count("received"),
             ended.count("exported"),
-            ended.count("shutdown")
+            ended.count("lost")
         ),
         (1, 0, 1)
     );
     let warnings = ended
         .stderr
         .iter()
-        .filter(|line| line.contains("http://127.0.0.1:9") && line.contains("WARN"));
+        .filter(|line| line.contains("cannot deliver to http://127.0.0.1:9"));
     assert_eq!(warnings.count(), 1, "{}", ended.messages());
 }
 
@@ -154,7 +168,7 @@ fn a_reader_of_the_output_that_goes_away_ends_the_agent_quietly() {
     let path = netns.path().display().to_string();
     let mut command = Command::new("sh");
     let script = format!(
-        "{} run --group 7 --netns {path} --output json | head -n 1",
+        "{} run --group 7 --netns {path} --attribution sockdiag --output json | head -n 1",
         binary().display()
     );
     let agent = Agent::from(command.args(["-c", &script]).env("RUST_LOG", "info"));

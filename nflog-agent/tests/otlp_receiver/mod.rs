@@ -1,5 +1,7 @@
 //! An OTLP receiver that answers as a script says, over gRPC or HTTP, and remembers what it accepted.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,10 +21,14 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::any_value;
 use prost::Message as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tonic::codec::CompressionEncoding;
+use tonic::transport::ServerTlsConfig;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -71,6 +77,13 @@ impl State {
     }
 }
 
+/// A server's certificate and key, PEM.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
 /// The running receiver; stops when dropped.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
@@ -101,6 +114,27 @@ impl Receiver {
         script: &[Answer],
         address: SocketAddr,
     ) -> Self {
+        Self::serve(runtime, protocol, script, address, None)
+    }
+
+    /// Accepts everything, by TLS.
+    pub(crate) fn start_tls(runtime: &Handle, protocol: Protocol, identity: Identity) -> Self {
+        Self::serve(
+            runtime,
+            protocol,
+            &[],
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            Some(identity),
+        )
+    }
+
+    fn serve(
+        runtime: &Handle,
+        protocol: Protocol,
+        script: &[Answer],
+        address: SocketAddr,
+        identity: Option<Identity>,
+    ) -> Self {
         let state = Arc::new(State {
             script: Mutex::new(script.iter().copied().collect()),
             ..State::default()
@@ -110,8 +144,8 @@ impl Receiver {
             .expect("a free port on loopback");
         let address = listener.local_addr().unwrap();
         let task = match protocol {
-            Protocol::Grpc => runtime.spawn(serve_grpc(listener, Arc::clone(&state))),
-            Protocol::HttpProtobuf => runtime.spawn(serve_http(listener, Arc::clone(&state))),
+            Protocol::Grpc => runtime.spawn(serve_grpc(listener, Arc::clone(&state), identity)),
+            Protocol::HttpProtobuf => runtime.spawn(serve_http(listener, Arc::clone(&state), identity)),
         };
         Self { address, state, task }
     }
@@ -203,28 +237,56 @@ impl LogsService for GrpcLogs {
     }
 }
 
-async fn serve_grpc(listener: TcpListener, state: Arc<State>) {
+async fn serve_grpc(listener: TcpListener, state: Arc<State>, identity: Option<Identity>) {
     let service = LogsServiceServer::new(GrpcLogs(state)).accept_compressed(CompressionEncoding::Gzip);
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    let server = tonic::transport::Server::builder().add_service(service);
+    let mut server = tonic::transport::Server::builder();
+    if let Some(Identity { certificate, key }) = identity {
+        let identity = tonic::transport::Identity::from_pem(certificate, key);
+        server = server
+            .tls_config(ServerTlsConfig::new().identity(identity))
+            .expect("a valid certificate");
+    }
     server
+        .add_service(service)
         .serve_with_incoming(incoming)
         .await
         .expect("the gRPC receiver serves");
 }
 
-async fn serve_http(listener: TcpListener, state: Arc<State>) {
+fn acceptor(identity: &Identity) -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a key");
+    let provider = rustls::crypto::ring::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a key that fits the certificate");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn serve_http(listener: TcpListener, state: Arc<State>, identity: Option<Identity>) {
+    let acceptor = identity.as_ref().map(acceptor);
     // Dropped with this task, and with them the connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.expect("the HTTP receiver accepts");
         let state = Arc::clone(&state);
         let service = hyper::service::service_fn(move |request| answer_http(Arc::clone(&state), request));
+        let acceptor = acceptor.clone();
         connections.spawn(async move {
-            // A connection that the script resets ends in an error.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let http = hyper::server::conn::http1::Builder::new();
+            // A connection that the script resets, or whose client does not trust us, ends in an error.
+            match acceptor {
+                None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                }
+            }
         });
     }
 }

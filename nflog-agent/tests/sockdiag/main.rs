@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use namespace::{Namespace, pair};
-use nflog_agent::owner::{Attribution, Method, OpenError, Reason, SockDiag};
+use nflog_agent::owner::{Attribution, DiagError as OpenError, Method, Reason, SockDiag};
 use nflog_agent::packet::{Packet, Transport};
 use worker::Worker;
 

@@ -69,10 +69,17 @@ impl Netns {
     /// Runs `ip` inside with arguments split at blanks; returns what it prints.
     #[track_caller]
     pub(crate) fn ip(&self, arguments: &str) -> String {
+        self.try_ip(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Runs `ip` inside, or returns what it says against it.
+    pub(crate) fn try_ip(&self, arguments: &str) -> Result<String, String> {
         let mut command = Command::new("ip");
-        run(command
-            .args(["-netns", &self.name])
-            .args(arguments.split_ascii_whitespace()))
+        try_run(
+            command
+                .args(["-netns", &self.name])
+                .args(arguments.split_ascii_whitespace()),
+        )
     }
 
     /// Loads rules.
@@ -220,14 +227,18 @@ pub(crate) fn kernel() -> (u32, u32) {
 /// Runs a command that must succeed; returns what it prints.
 #[track_caller]
 fn run(command: &mut Command) -> String {
-    let output = match command.output() {
-        Ok(output) => output,
-        Err(error) => panic!("cannot run {command:?}: {error}"),
-    };
-    assert!(
-        output.status.success(),
-        "{command:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    try_run(command).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs a command; returns what it prints, or what went wrong.
+fn try_run(command: &mut Command) -> Result<String, String> {
+    let output = command
+        .output()
+        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{command:?} failed: {complaint}"))
+    }
 }
