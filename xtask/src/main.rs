@@ -6,6 +6,7 @@ mod artifacts;
 mod exit;
 mod paths;
 mod process;
+mod run;
 mod setup;
 mod vm;
 
@@ -27,6 +28,8 @@ struct Cli {
 enum Verb {
     /// Install what the other verbs need, or say what to install
     Setup(setup::Options),
+    /// Run the agent on a demonstration rule set
+    Run(run::Options),
     /// Run the integration tests on real Debian kernels under QEMU
     Vm(vm::Options),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
 fn carry_out(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup(options) => setup::main(&options),
+        Verb::Run(options) => run::main(&options),
         Verb::Vm(options) => vm::main(options),
     }
 }
