@@ -9,6 +9,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use nflog_agent::export::{Compression, Exporter, ExporterOptions, OtlpConfig, Protocol, Transport};
+use nflog_agent::nflog::Loss;
 use nflog_agent::record::Resource;
 use nflog_agent::telemetry::ledger::{Ledger, LossReason, Unsettled};
 use nflog_agent::telemetry::metrics::{CounterFamily, Metrics};
@@ -186,7 +187,9 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
         account(&ledger, 3).lost(LossReason::QueueFull);
         let open = account(&ledger, 2);
         ledger.gap(7);
-        ledger.overrun();
+        let mut socket = Loss::default();
+        (socket.enobufs, socket.sk_drops) = (1, 4);
+        ledger.socket(&socket, &Loss::default());
         metrics.shutdown(PATIENCE);
 
         let request = requests.recv_timeout(PATIENCE).expect("metrics arrive");
@@ -203,6 +206,7 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
             ("nflog_agent.records.lost{rejected} {record}", 0),
             ("nflog_agent.packets.missed {packet}", 7),
             ("nflog_agent.receive_buffer.overruns {overrun}", 1),
+            ("nflog_agent.receive_buffer.dropped {datagram}", 4),
             ("nflog_agent.export.queue.size By", 0),
             ("nflog_agent.export.queue.batches {batch}", 0),
             ("nflog_agent.export.requests {request}", 0),

@@ -6,6 +6,7 @@ use super::reader::ReaderError;
 use crate::export::{ConfigError as ExportError, TransportError};
 use crate::nflog::{ConfigError, NetnsError, OpenError};
 use crate::owner::{DiagError, ProbesError};
+use crate::telemetry::metrics::MetricsError;
 
 /// Wrong arguments or environment (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -38,6 +39,9 @@ pub enum RunError {
     /// The endpoint cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The metrics' exporter cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// A namespace cannot be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -70,6 +74,7 @@ impl RunError {
             | Self::Export(_)
             | Self::NoEndpoint { .. }
             | Self::Transport(_)
+            | Self::Metrics(_)
             | Self::Netns(_) => EXIT_USAGE,
             Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => EXIT_PERMISSION,
             Self::Open(OpenError::GroupBusy { .. }) => EXIT_BUSY,

@@ -20,10 +20,11 @@ pub use error::{EXIT_USAGE, RunError};
 pub use reader::ReaderError;
 
 use crate::cli::{RunArgs, netns_path};
-use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, environment};
+use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, environment};
 use crate::nflog::{Config, Loss, Netns, Nflog, Waker};
 use crate::owner::Probes;
 use crate::telemetry::ledger::Ledger;
+use crate::telemetry::metrics::Metrics;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
 use devices::Devices;
 use gaps::Gaps;
@@ -31,6 +32,7 @@ use output::Output;
 use owners::Owners;
 use probes::Messages;
 use reader::{Reader, Stage};
+use tokio::runtime::Handle;
 
 /// The agent's own network namespace, in messages.
 const HERE: &str = "this network namespace";
@@ -65,6 +67,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         probes: probes.as_ref(),
     };
     let readers = agent.open_readers()?;
+    let metrics = agent.start_metrics(runtime.handle())?;
     tracing::info!(
         "reading group {} in {}; {}",
         list(&args.groups),
@@ -73,6 +76,9 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     );
     let ended = agent.serve(readers, signals);
     let delivered = exporter.close(args.shutdown_timeout);
+    if let Some(metrics) = metrics {
+        metrics.shutdown(args.shutdown_timeout);
+    }
     drop(messages);
     agent.summary(delivered);
     runtime.shutdown_background();
@@ -126,6 +132,23 @@ impl<'a> Agent<'a> {
             flush_timeout: config.timeout(),
         };
         Ok(Reader { nflog, stage })
+    }
+
+    /// The agent's own metrics, if the environment names an endpoint for them.
+    fn start_metrics(&self, runtime: &Handle) -> Result<Option<Metrics>, RunError> {
+        let Some(config) = OtlpConfig::from_env(Signal::Metrics, environment)? else {
+            return Ok(None);
+        };
+        let families = self.probes.map(|probes| probes::metric(probes.counters()));
+        let (resource, families) = (self.output.resource(), families.into_iter().collect());
+        Ok(Some(Metrics::install(
+            &config,
+            resource,
+            runtime,
+            self.ledger,
+            Some(self.queue),
+            families,
+        )?))
     }
 
     /// Runs the readers to their end.
@@ -204,7 +227,7 @@ impl<'a> Agent<'a> {
             tracing::warn!("the exporter did not end in time; what it held is lost");
         }
         if let Some(probes) = self.probes {
-            probes::summary(probes);
+            probes::summary(&probes.counters());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::nflog::{Entry, Family, Hook};
-use crate::owner::{Attribution, DiagError, Lookup, Reason, SockDiag};
+use crate::owner::{Attribution, DiagError, Lookup, Place, Reason, SockDiag};
 use crate::packet::Packet;
 
 /// The owner source of one reader.
@@ -44,7 +44,14 @@ impl<'a> Owners<'a> {
                     tracing::warn!("owner lookup: {error}");
                     Attribution::Unowned(Reason::Missed)
                 }),
-            Self::SockDiag(diag) => diag.lookup(hook, packet),
+            Self::SockDiag(diag) => {
+                let place = Place {
+                    hook,
+                    indev: entry.indev(),
+                    outdev: entry.outdev(),
+                };
+                diag.lookup(place, packet)
+            }
         }
     }
 }

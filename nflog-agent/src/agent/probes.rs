@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::RunError;
 use crate::cli::AttributionArg;
-use crate::owner::{Probes, Stat};
+use crate::owner::{Counters, Probes};
+use crate::telemetry::metrics::CounterFamily;
 
 /// The probes, or `None` when the agent runs without them.
 ///
@@ -108,24 +109,36 @@ fn forward(mut logger: EbpfLogger<&'static dyn log::Log>, stop: &AtomicBool) {
 }
 
 /// What the probes counted, failures by name.
-pub(super) fn summary(probes: &Probes) {
-    match probes.stats() {
+pub(super) fn summary(counters: &Counters) {
+    match counters.read() {
         Ok(counts) => {
-            let parts: Vec<_> = Stat::ALL
-                .into_iter()
-                .zip(counts)
-                .filter(|(_, count)| *count > 0)
+            let seen = counts.into_iter().filter(|(_, count)| *count > 0);
+            let parts: Vec<_> = seen
                 .map(|(stat, count)| format!("{} {count}", stat.name()))
                 .collect();
-            tracing::info!(
-                "probes: {}",
-                if parts.is_empty() {
-                    "nothing seen".to_owned()
-                } else {
-                    parts.join(", ")
-                }
-            );
+            let text = if parts.is_empty() {
+                "nothing seen".to_owned()
+            } else {
+                parts.join(", ")
+            };
+            tracing::info!("probes: {text}");
         }
         Err(error) => tracing::warn!("cannot read the probes' counters: {error}"),
+    }
+}
+
+/// The counters as a metric.
+pub(super) fn metric(counters: Counters) -> CounterFamily {
+    CounterFamily {
+        name: "nflog_agent.probes.events",
+        unit: "{event}",
+        description: "What the kernel probes counted, failures included.",
+        label: "nflog_agent.probe.event",
+        read: Box::new(move |observe| match counters.read() {
+            Ok(counts) => counts
+                .into_iter()
+                .for_each(|(stat, count)| observe(stat.name(), count)),
+            Err(error) => tracing::warn!("cannot read the probes' counters: {error}"),
+        }),
     }
 }

@@ -9,6 +9,7 @@ mod probes;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
@@ -29,7 +30,7 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub struct Probes {
     ebpf: Ebpf,
     packets: HashMap<MapData, PacketKey, LoggedOwner>,
-    stats: PerCpuArray<MapData, u64>,
+    counters: Counters,
     missing: Vec<OpenError>,
 }
 
@@ -58,11 +59,11 @@ impl Probes {
         let missing = attach_all(&mut ebpf)?;
         // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
         let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
-        let stats = PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?;
+        let counters = Counters(Arc::new(PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?));
         Ok(Self {
             ebpf,
             packets,
-            stats,
+            counters,
             missing,
         })
     }
@@ -90,14 +91,26 @@ impl Probes {
         }
     }
 
-    /// The programs' counters, summed over CPUs, in the order of [`Stat::ALL`].
+    /// The programs' counters, to be read from any thread.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters.clone()
+    }
+}
+
+/// What the programs counted.
+#[derive(Clone)]
+pub struct Counters(Arc<PerCpuArray<MapData, u64>>);
+
+impl Counters {
+    /// Each counter, summed over CPUs.
     ///
     /// # Errors
     /// When the map cannot be read.
-    pub fn stats(&self) -> Result<[u64; Stat::ALL.len()], MapError> {
-        let mut totals = [0; Stat::ALL.len()];
-        for (stat, total) in Stat::ALL.into_iter().zip(&mut totals) {
-            *total = self.stats.get(&(stat as u32), 0)?.iter().sum();
+    pub fn read(&self) -> Result<[(Stat, u64); Stat::ALL.len()], MapError> {
+        let mut totals = Stat::ALL.map(|stat| (stat, 0));
+        for (stat, total) in &mut totals {
+            *total = self.0.get(&(*stat as u32), 0)?.iter().sum();
         }
         Ok(totals)
     }

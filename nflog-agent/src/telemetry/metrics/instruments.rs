@@ -68,6 +68,12 @@ pub(super) fn ledger(meter: &Meter, ledger: &Arc<Ledger>) {
         "Times that the kernel found the receive buffer full.",
         |now| now.overruns,
     );
+    counter(
+        "nflog_agent.receive_buffer.dropped",
+        "{datagram}",
+        "Datagrams that the kernel dropped because the receive buffer was full; each held up to a batch of packets.",
+        |now| now.dropped_datagrams,
+    );
     let at = Arc::clone(&moment);
     meter
         .u64_observable_counter("nflog_agent.records.lost")
