@@ -8,6 +8,9 @@ mod paths;
 mod process;
 mod run;
 mod setup;
+mod test;
+#[cfg(test)]
+mod tidy;
 mod vm;
 
 use std::process::ExitCode;
@@ -30,6 +33,8 @@ enum Verb {
     Setup(setup::Options),
     /// Run the agent on a demonstration rule set
     Run(run::Options),
+    /// Run everything CI runs
+    Test(test::Options),
     /// Run the integration tests on real Debian kernels under QEMU
     Vm(vm::Options),
 }
@@ -49,6 +54,7 @@ fn carry_out(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup(options) => setup::main(&options),
         Verb::Run(options) => run::main(&options),
+        Verb::Test(options) => test::main(&options),
         Verb::Vm(options) => vm::main(options),
     }
 }

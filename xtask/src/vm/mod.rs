@@ -24,7 +24,7 @@ use initramfs::Payload;
 use kernel::{Kernel, Line};
 use protocol::Mode;
 use qemu::Limits;
-use report::Outcome;
+pub(crate) use report::Outcome;
 
 /// A test that takes longer is killed; with hardware virtualisation, that is.
 const TEST_DEADLINE: Duration = Duration::from_secs(40);

@@ -1,0 +1,144 @@
+//! `cargo xtask test`: everything CI runs, each step timed, all steps run even if one fails.
+//!
+//! All builds share the one configuration of `artifacts`, so that dependencies are compiled once for lints and once for tests.
+
+mod cargo_tests;
+mod lints;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::artifacts;
+use crate::paths;
+use crate::process::{cargo, path_with_tools, render, run};
+use crate::setup::{self, Purpose};
+use crate::vm;
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Without guests and without cargo-deny
+    #[arg(long)]
+    fast: bool,
+}
+
+/// Tests that ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+}
+
+/// A step's name, and what it does.
+type Step = (&'static str, fn() -> Result<Counts>);
+
+const FAST: &[Step] = &[
+    ("format", format),
+    ("clippy", lints::workspace),
+    ("clippy, library alone", lints::library_alone),
+    ("clippy, eBPF", lints::ebpf),
+    ("tests on this kernel", cargo_tests::run_all),
+    ("benchmarks run", benchmarks),
+    ("docs", docs),
+];
+
+const SLOW: &[Step] = &[
+    ("licences, sources, duplicates", deny),
+    ("tests on Debian kernels", guests),
+];
+
+/// Runs the verb; an error if any step or test failed.
+pub(crate) fn main(options: &Options) -> Result<()> {
+    setup::ensure(if options.fast { Purpose::Run } else { Purpose::Test })?;
+    let slow = if options.fast { &[] } else { SLOW };
+    let mut total = Counts::default();
+    let mut report = Vec::new();
+    let mut broken = 0;
+    for (name, step) in FAST.iter().chain(slow) {
+        println!("\n=== {name}");
+        let started = Instant::now();
+        let outcome = step();
+        let verdict = match outcome {
+            Ok(counts) => {
+                total.passed += counts.passed;
+                total.failed += counts.failed;
+                if counts.failed == 0 {
+                    "ok".to_owned()
+                } else {
+                    format!("{} tests FAILED", counts.failed)
+                }
+            }
+            Err(error) => {
+                broken += 1;
+                format!("FAILED: {error:#}")
+            }
+        };
+        println!("=== {name}: {verdict}");
+        report.push(format!(
+            "{:>6.0} s  {name}: {verdict}",
+            started.elapsed().as_secs_f64()
+        ));
+    }
+    println!("\n{}\n", report.join("\n"));
+    println!("{} passed, {} failed", total.passed, total.failed + broken);
+    if total.failed + broken > 0 {
+        bail!(
+            "{} tests failed, {broken} steps could not be carried out",
+            total.failed
+        );
+    }
+    Ok(())
+}
+
+fn format() -> Result<Counts> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    Ok(Counts::default())
+}
+
+/// Benchmarks are built and each is run once, so that they do not rot; their times mean nothing here.
+fn benchmarks() -> Result<Counts> {
+    run(artifacts::cargo("test").args(["--package", "nflog-agent", "--benches", "--quiet"]))?;
+    Ok(Counts::default())
+}
+
+fn docs() -> Result<Counts> {
+    let mut command = artifacts::cargo("doc");
+    run(command
+        .args(artifacts::WORKSPACE)
+        .args(["--no-deps", "--lib"])
+        .env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Counts::default())
+}
+
+fn deny() -> Result<Counts> {
+    let mut command = std::process::Command::new("cargo-deny");
+    let command = command.current_dir(paths::root()).env("PATH", path_with_tools());
+    run(command.args(["--offline", "check", "licenses", "bans", "sources"]))?;
+    advisories();
+    Ok(Counts::default())
+}
+
+/// The advisory database is a git repository, which closed networks do not reach: then the check is left out, aloud.
+fn advisories() {
+    let mut command = std::process::Command::new("cargo-deny");
+    let command = command
+        .current_dir(paths::root())
+        .env("PATH", path_with_tools())
+        .args(["check", "advisories"]);
+    if run(command).is_err() {
+        println!(
+            "SKIPPED: `{}` found something above, or the advisory database cannot be fetched here",
+            render(command)
+        );
+    }
+}
+
+fn guests() -> Result<Counts> {
+    let outcomes = vm::test_all()?;
+    Ok(Counts {
+        passed: outcomes.iter().map(vm::Outcome::passed).sum(),
+        failed: outcomes.iter().map(vm::Outcome::failed).sum(),
+    })
+}
