@@ -277,3 +277,22 @@ fn without_probes_open_sockets_are_still_named() {
     exchanges.into_iter().for_each(Exchange::close);
     assert_owned(&Seen::from_json(&ended.stdout), &expectations, &["sockdiag"]);
 }
+
+#[test]
+fn rust_log_shows_the_messages_of_the_probes() {
+    if !has_kprobes() {
+        return;
+    }
+    let wire = Wire::new();
+    let arguments = wire.arguments();
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(String::as_str)
+        .chain(["--output", "json"])
+        .collect();
+    let mut agent = Agent::start(&arguments, &[("RUST_LOG", "info,nflog_ebpf=debug")]);
+    Exchange::run(&wire.client, &wire.server, "tcp", wire.server_v4).close();
+    agent.wait_until_said("tcp_connect by");
+    agent.wait_until_said("accept by");
+    assert_eq!(agent.stop().code, Some(0));
+}
