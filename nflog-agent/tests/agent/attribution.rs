@@ -296,3 +296,67 @@ fn rust_log_shows_the_messages_of_the_probes() {
     agent.wait_until_said("accept by");
     assert_eq!(agent.stop().code, Some(0));
 }
+
+/// Log what passes a router, at every hook it passes.
+const ROUTER_RULES: &str = "
+    table ip t {
+        chain pre { type filter hook prerouting priority 0; meta l4proto udp log prefix \"pre \" group 7; }
+        chain fwd { type filter hook forward priority 0; meta l4proto udp log prefix \"fwd \" group 7; }
+        chain post { type filter hook postrouting priority 0; meta l4proto udp log prefix \"post \" group 7; }
+    }";
+
+/// A router that itself listens on the port of the traffic that it forwards, on every address.
+fn forwarded_traffic_is_nobodys(attribution: &str) {
+    let (client, router, server) = (Netns::new("left"), Netns::new("router"), Netns::new("right"));
+    let (_, router_left) = veth(&client, &router);
+    let (router_right, server_port) = veth(&router, &server);
+    client.ip(&format!("route add default via {}", router_left.v4));
+    server.ip(&format!("route add default via {}", router_right.v4));
+    router
+        .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+        .expect("forwarding can be switched on");
+    router.nft(ROUTER_RULES);
+    let path = router.path().display().to_string();
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &path,
+        "--attribution",
+        attribution,
+        "--output",
+        "json",
+    ];
+    let agent = Agent::start(&arguments, &[]);
+
+    let bystander = Workload::start(&router, "udp-server", "0.0.0.0:0".parse().unwrap());
+    let address = SocketAddr::new(server_port.v4.into(), bystander.truth.address.port());
+    let receiver = Workload::start(&server, "udp-server", address);
+    let sender = Workload::start(&client, "udp-client", address);
+    // Three questions and three answers, at three hooks each.
+    wait_for("all records", || (agent.output().len() >= 18).then_some(()));
+    let ended = agent.stop();
+    sender.release();
+    receiver.release();
+    drop(bystander);
+    let records = Seen::from_json(&ended.stdout);
+    assert_eq!(records.len(), 18, "{}", ended.messages());
+    for seen in &records {
+        assert_eq!(seen.text("process.pid"), None, "{seen:?}");
+        assert_eq!(seen.text("nflog.owner.method"), Some("none"), "{seen:?}");
+        let reason = seen.text("nflog.owner.reason").expect("a reason");
+        assert!(["forwarded", "no-socket"].contains(&reason), "{seen:?}");
+    }
+}
+
+#[test]
+fn probes_give_forwarded_traffic_to_nobody() {
+    if has_kprobes() {
+        forwarded_traffic_is_nobodys("probes");
+    }
+}
+
+#[test]
+fn without_probes_forwarded_traffic_is_nobodys_either() {
+    forwarded_traffic_is_nobodys("sockdiag");
+}
