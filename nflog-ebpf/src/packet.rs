@@ -145,6 +145,8 @@ fn ports(header: Pointer, key: &mut PacketKey) -> Option<u8> {
 #[inline(always)]
 fn echo(header: Pointer, key: &mut PacketKey, request: u8, reply: u8) -> Option<u8> {
     let kind: u8 = header.read(0)?;
+    // Request and reply of a loopback echo have all else in common, and different owners.
+    key.destination_port = kind.into();
     if kind != request && kind != reply {
         return Some(0);
     }
