@@ -381,7 +381,8 @@ impl<'a> Entry<'a> {
         self.get(NFULA_GID, self.gid)
     }
 
-    /// Number in the group, from 0 at its bind (`NFULA_SEQ`). Wraps at 2^32.
+    /// Number in the group, from 0 at its bind (`NFULA_SEQ`). Wraps at 2^32. Packets logged in the instant between the bind
+    /// and its flags have none, even if [`Flags::SEQ`](super::Flags::SEQ) was asked for.
     #[must_use]
     pub fn seq(&self) -> Option<u32> {
         self.get(NFULA_SEQ, self.seq)
