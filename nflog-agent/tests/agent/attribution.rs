@@ -110,9 +110,28 @@ impl Expectation {
     }
 }
 
-/// Asserts that every record is owned as expected, by one of `methods`, and that each exchange has records of both ends.
+/// How a record may have been answered.
+struct Allowed {
+    methods: &'static [&'static str],
+    /// Reasons that are no failure in place of an owner.
+    reasons: &'static [&'static str],
+}
+
+/// Every packet has an owner.
+const PROBES: Allowed = Allowed {
+    methods: &["socket", "accepted", "inherited", "listener", "tombstone"],
+    reasons: &[],
+};
+
+/// The fallback bounds what it spends on looking; on a machine that is busy with something else it may say `missed`.
+const SOCKDIAG: Allowed = Allowed {
+    methods: &["sockdiag"],
+    reasons: &["missed"],
+};
+
+/// Asserts that every record is owned as expected, and that each exchange has records of both ends.
 #[track_caller]
-fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]) {
+fn assert_owned(records: &[Seen], expectations: &[Expectation], allowed: &Allowed) {
     let mut owned = vec![(0, 0); expectations.len()];
     for seen in records {
         let found = expectations
@@ -120,6 +139,12 @@ fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]
             .enumerate()
             .find_map(|(at, each)| each.owner(seen).map(|truth| (at, truth)));
         let (at, truth) = found.unwrap_or_else(|| panic!("a record of no exchange: {seen:?}"));
+        if let Some(reason) = seen.text("nflog.owner.reason")
+            && allowed.reasons.contains(&reason)
+        {
+            assert_eq!(seen.text("process.pid"), None, "{seen:?}");
+            continue;
+        }
         assert_eq!(seen.number("process.pid"), Some(truth.pid), "{truth:?}\n{seen:?}");
         assert_eq!(
             seen.number("nflog.cgroup.id"),
@@ -127,7 +152,7 @@ fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]
             "{truth:?}\n{seen:?}"
         );
         let method = seen.text("nflog.owner.method").expect("a method");
-        assert!(methods.contains(&method), "method {method}: {seen:?}");
+        assert!(allowed.methods.contains(&method), "method {method}: {seen:?}");
         let (client, server) = &mut owned[at];
         *(if truth == expectations[at].client {
             client
@@ -135,15 +160,14 @@ fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]
             server
         }) += 1;
     }
+    let enough = if allowed.reasons.is_empty() { 6 } else { 1 };
     for (at, (client, server)) in owned.iter().enumerate() {
         assert!(
-            *client >= 6 && *server >= 6,
+            *client >= enough && *server >= enough,
             "exchange {at}: {client} records of the client, {server} of the server"
         );
     }
 }
-
-const PROBES: &[&str] = &["socket", "accepted", "inherited", "listener", "tombstone"];
 
 fn exchanges(wire: &Wire) -> Vec<Exchange> {
     let Wire {
@@ -184,7 +208,7 @@ fn probes_name_every_owner_between_two_namespaces() {
     assert_eq!(ended.code, Some(0), "{}", ended.messages());
     let records = Seen::from_json(&ended.stdout);
     assert_eq!(records.len() as u64, logged, "{}", ended.messages());
-    assert_owned(&records, &expectations, PROBES);
+    assert_owned(&records, &expectations, &PROBES);
     let prefixes = ["in ", "out "].map(|prefix| {
         records
             .iter()
@@ -222,7 +246,7 @@ fn a_collector_receives_every_owner_over_otlp() {
     assert_eq!(ended.code, Some(0), "{}", ended.messages());
     let records = Seen::from_otlp(&collector.requests());
     assert_eq!(records.len() as u64, logged, "{}", ended.messages());
-    assert_owned(&records, &expectations, PROBES);
+    assert_owned(&records, &expectations, &PROBES);
 }
 
 #[test]
@@ -256,7 +280,7 @@ fn a_loopback_packet_has_a_sender_and_a_receiver() {
     std::thread::sleep(Duration::from_millis(200));
     let ended = agent.stop();
     let records = Seen::from_json(&ended.stdout);
-    assert_owned(&records, &expectations, PROBES);
+    assert_owned(&records, &expectations, &PROBES);
 }
 
 #[test]
@@ -275,7 +299,7 @@ fn without_probes_open_sockets_are_still_named() {
     });
     let ended = agent.stop();
     exchanges.into_iter().for_each(Exchange::close);
-    assert_owned(&Seen::from_json(&ended.stdout), &expectations, &["sockdiag"]);
+    assert_owned(&Seen::from_json(&ended.stdout), &expectations, &SOCKDIAG);
 }
 
 #[test]
