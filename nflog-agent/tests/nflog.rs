@@ -222,12 +222,12 @@ fn packets_that_come_while_groups_are_being_bound_are_not_lost() {
 }
 
 #[test]
-fn groups_are_bound_although_traffic_crowds_out_the_answers() {
+fn groups_are_bound_under_traffic_with_the_smallest_receive_buffer() {
     let netns = Netns::new("crowded");
     log_output(&netns);
     under_flood(&netns, || {
         for _ in 0..5 {
-            // After the first group, each answer competes with its packets for the smallest buffer.
+            // After the first group, each answer competes with its packets for the buffer.
             let builder = config(&netns).groups(200..240);
             let mut nflog = open(builder.receive_buffer(4096).qthresh(1));
             assert_eq!(nflog.effective().groups.len(), 41);
