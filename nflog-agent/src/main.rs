@@ -32,14 +32,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// The agent's own messages go to standard error, at the level of RUST_LOG or `info`.
+/// The agent's own messages go to standard error, at the level of RUST_LOG or `info`. Those of the probes come with them, by way
+/// of the `log` crate.
 fn start_messages() {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=error"));
+    let default = || EnvFilter::new("info,opentelemetry=error");
+    let (filter, refused) = match std::env::var(EnvFilter::DEFAULT_ENV).map(EnvFilter::try_new) {
+        Ok(Ok(filter)) => (filter, None),
+        Ok(Err(error)) => (default(), Some(error)),
+        Err(_) => (default(), None),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .with_target(false)
         .init();
+    if let Some(error) = refused {
+        tracing::warn!("RUST_LOG is not understood ({error}): write it like info,nflog_ebpf=debug");
+    }
 }

@@ -51,6 +51,22 @@ fn send(netns: &Netns, count: u32) {
     });
 }
 
+/// Runs `body` while another thread sends without pause.
+fn under_flood(netns: &Netns, body: impl FnOnce()) {
+    struct StopOnDrop<'a>(&'a AtomicBool);
+    impl Drop for StopOnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| flood(netns, &stop));
+        let _stop = StopOnDrop(&stop);
+        body();
+    });
+}
+
 /// Sends until told to stop.
 fn flood(netns: &Netns, stop: &AtomicBool) {
     netns.run(|| {
@@ -70,6 +86,8 @@ fn flood(netns: &Netns, stop: &AtomicBool) {
 struct Tally {
     received: u64,
     lost: u64,
+    /// Logged in the instant between the bind of the group and its flags, before all others: received without number.
+    unnumbered: u64,
     /// Next number expected, by group.
     next: HashMap<u16, u32>,
 }
@@ -78,11 +96,16 @@ impl Tally {
     /// Takes a batch; checks that each entry's number is the one before it plus what is said to be lost between them.
     fn take(&mut self, batch: &mut Batch<'_>) {
         for entry in batch {
+            self.received += 1;
+            self.lost += u64::from(entry.lost_before());
+            if entry.seq().is_none() {
+                assert!(!self.next.contains_key(&entry.group()), "{entry:?}");
+                self.unnumbered += 1;
+                continue;
+            }
             let next = self.next.entry(entry.group()).or_default();
             assert_eq!(entry.seq(), Some(*next + entry.lost_before()), "{entry:?}");
             *next += entry.lost_before() + 1;
-            self.received += 1;
-            self.lost += u64::from(entry.lost_before());
         }
     }
 
@@ -120,7 +143,7 @@ fn without_overload_every_packet_that_the_rule_counts_is_received() {
         tally.read(&mut nflog, 20_000);
     });
     tally.drain(&mut nflog);
-    assert_eq!((tally.received, tally.lost), (20_000, 0));
+    assert_eq!((tally.received, tally.lost, tally.unnumbered), (20_000, 0, 0));
     assert_eq!(netns.counter("sent"), 20_000);
     assert_eq!(nflog.loss().unwrap(), Loss::default());
     assert_eq!(nflog.gaps(GROUP), Some(0));
@@ -154,6 +177,7 @@ fn under_overload_received_and_gaps_add_up_to_what_the_rule_counts() {
         tally.read(&mut nflog, 20_001);
         tally.drain(&mut nflog);
         assert_eq!(tally.received + tally.lost, 20_001);
+        assert_eq!(tally.unnumbered, 0);
         assert_eq!(netns.counter("sent"), 20_001);
         let loss = nflog.loss().unwrap();
         assert!(!loss.pending, "{loss:?}");
@@ -174,9 +198,7 @@ fn packets_that_come_while_groups_are_being_bound_are_not_lost() {
     netns.nft(&format!(
         "table inet test {{ chain output {{ type filter hook output priority 0\n{rules}}}\n}}"
     ));
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| flood(&netns, &stop));
+    under_flood(&netns, || {
         for _ in 0..5 {
             // Small batches, so that many datagrams come between a bind and its answer.
             let builder = Config::builder()
@@ -196,19 +218,16 @@ fn packets_that_come_while_groups_are_being_bound_are_not_lost() {
             // `take` checks that every group's first number is 0 or what is said to be lost: nothing may be.
             assert_eq!(tally.lost, 0);
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
 #[test]
-fn groups_are_bound_although_traffic_crowds_out_the_answers() {
+fn groups_are_bound_under_traffic_with_the_smallest_receive_buffer() {
     let netns = Netns::new("crowded");
     log_output(&netns);
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| flood(&netns, &stop));
+    under_flood(&netns, || {
         for _ in 0..5 {
-            // After the first group, each answer competes with its packets for the smallest buffer.
+            // After the first group, each answer competes with its packets for the buffer.
             let builder = config(&netns).groups(200..240);
             let mut nflog = open(builder.receive_buffer(4096).qthresh(1));
             assert_eq!(nflog.effective().groups.len(), 41);
@@ -220,7 +239,6 @@ fn groups_are_bound_although_traffic_crowds_out_the_answers() {
             let loss = nflog.close(|batch| tally.take(batch)).unwrap();
             assert_eq!(loss.gaps, tally.lost);
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -241,9 +259,7 @@ fn close_hands_out_what_the_kernel_still_holds() {
 fn close_under_traffic_ends_and_frees_the_group() {
     let netns = Netns::new("busy-close");
     log_output(&netns);
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| flood(&netns, &stop));
+    under_flood(&netns, || {
         // With room, and with the buffer full when the unbind is sent, so that its answer may be dropped.
         for receive_buffer in [16 << 20, 8192] {
             for _ in 0..10 {
@@ -257,7 +273,6 @@ fn close_under_traffic_ends_and_frees_the_group() {
                 assert_eq!(loss.gaps, tally.lost);
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

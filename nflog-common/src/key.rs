@@ -17,7 +17,7 @@ pub struct PacketKey {
     pub hook: u8,
     /// TCP, UDP, UDP-Lite, SCTP, DCCP: source port. ICMP echo: identifier. Else 0.
     pub source_port: u16,
-    /// Destination port, or 0.
+    /// Destination port. ICMP: type. Else 0.
     pub destination_port: u16,
     /// Always 0.
     pub pad: u16,

@@ -3,35 +3,35 @@
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel as probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel as probe_read_kernel};
 use nflog_common::Stat;
 
 use crate::maps::count;
 
 /// A kernel address, not null. Reading through it cannot fault: `bpf_probe_read_kernel` reports bad addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Pointer(u64);
+pub(crate) struct Pointer(u64);
 
 impl Pointer {
     #[inline(always)]
-    pub const fn new(address: u64) -> Option<Self> {
+    pub(crate) const fn new(address: u64) -> Option<Self> {
         if address == 0 { None } else { Some(Self(address)) }
     }
 
     #[inline(always)]
-    pub const fn address(self) -> u64 {
+    pub(crate) const fn address(self) -> u64 {
         self.0
     }
 
     /// The address `offset` bytes on.
     #[inline(always)]
-    pub const fn add(self, offset: u64) -> Self {
+    pub(crate) const fn add(self, offset: u64) -> Self {
         Self(self.0.wrapping_add(offset))
     }
 
     /// The value `offset` bytes on.
     #[inline(always)]
-    pub fn read<T: Copy>(self, offset: u16) -> Option<T> {
+    pub(crate) fn read<T: Copy>(self, offset: u16) -> Option<T> {
         // Not uninit: on the failing path LLVM would take any register for the value, and the verifier objects to pointers.
         let mut value = MaybeUninit::<T>::zeroed();
         self.copy(offset, value.as_mut_ptr())?;
@@ -42,7 +42,7 @@ impl Pointer {
     /// The value `offset` bytes on, all zero if it cannot be read. For values that are computed with at once: after an
     /// `Option`, LLVM computes with an undefined register before it looks at the outcome, which the verifier refuses.
     #[inline(always)]
-    pub fn read_or_zero<T: Copy>(self, offset: u16) -> T {
+    pub(crate) fn read_or_zero<T: Copy>(self, offset: u16) -> T {
         let mut value = MaybeUninit::<T>::zeroed();
         let _ = self.copy(offset, value.as_mut_ptr());
         // SAFETY: zeroed, or written by the helper; callers read integers.
@@ -51,7 +51,7 @@ impl Pointer {
 
     /// Copies the value `offset` bytes on to `destination`, without a stop on the stack.
     #[inline(always)]
-    pub fn read_into<T: Copy>(self, offset: u16, destination: &mut T) -> Option<()> {
+    pub(crate) fn read_into<T: Copy>(self, offset: u16, destination: &mut T) -> Option<()> {
         self.copy(offset, destination)
     }
 
@@ -68,7 +68,14 @@ impl Pointer {
 
     /// The pointer stored `offset` bytes on; `None` if it is null.
     #[inline(always)]
-    pub fn follow(self, offset: u16) -> Option<Self> {
+    pub(crate) fn follow(self, offset: u16) -> Option<Self> {
         Self::new(self.read(offset)?)
     }
+}
+
+/// `CLOCK_MONOTONIC`, ns.
+#[inline(always)]
+pub(crate) fn monotonic() -> u64 {
+    // SAFETY: takes no arguments and cannot fail.
+    unsafe { bpf_ktime_get_ns() }
 }

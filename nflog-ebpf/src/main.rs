@@ -13,6 +13,18 @@
     unsafe_code,
     reason = "the whole crate reads kernel memory; each block says why it is sound"
 )]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "kernel values are split and narrowed on purpose"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the kprobe macros pass the context by value"
+)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, a key in map memory goes through the stack"
+)]
 
 mod kernel;
 mod maps;

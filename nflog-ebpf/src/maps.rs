@@ -10,77 +10,77 @@ use nflog_common::{Field, LoggedOwner, Offsets, PacketKey, SocketOwner, Stat};
 /// The two ends of a connection, seen from the socket. Addresses and ports as in [`PacketKey`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SocketTuple {
-    pub netns: u32,
-    pub protocol: u8,
-    pub pad: u8,
-    pub pad2: u16,
-    pub local_port: u16,
-    pub remote_port: u16,
-    pub local: [u8; 16],
-    pub remote: [u8; 16],
+pub(crate) struct SocketTuple {
+    pub(crate) netns: u32,
+    pub(crate) protocol: u8,
+    pub(crate) pad: u8,
+    pub(crate) pad2: u16,
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+    pub(crate) local: [u8; 16],
+    pub(crate) remote: [u8; 16],
 }
 
 /// A bound or listening port. The unspecified address is `::` for an IPv6 socket, `::ffff:0.0.0.0` for IPv4.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PortKey {
-    pub netns: u32,
-    pub protocol: u8,
-    pub pad: u8,
-    pub port: u16,
-    pub address: [u8; 16],
+pub(crate) struct PortKey {
+    pub(crate) netns: u32,
+    pub(crate) protocol: u8,
+    pub(crate) pad: u8,
+    pub(crate) port: u16,
+    pub(crate) address: [u8; 16],
 }
 
 /// A socket whose owner is known, with the keys to take out of the other maps when it dies.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct TrackedSocket {
-    pub owner: SocketOwner,
+pub(crate) struct TrackedSocket {
+    pub(crate) owner: SocketOwner,
     /// `protocol` is 0 if the socket is not in [`TUPLES`].
-    pub tuple: SocketTuple,
+    pub(crate) tuple: SocketTuple,
     /// `protocol` is 0 if the socket is not in [`PORTS`].
-    pub port: PortKey,
+    pub(crate) port: PortKey,
     /// One of [`nflog_common::method`].
-    pub method: u8,
-    pub pad: u8,
-    pub pad2: u16,
+    pub(crate) method: u8,
+    pub(crate) pad: u8,
+    pub(crate) pad2: u16,
 }
 
 /// The sockets bound to one [`PortKey`].
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct BoundPort {
+pub(crate) struct BoundPort {
     /// The first of them; 0 when it is gone and others remain.
-    pub sock: u64,
-    pub sockets: u32,
+    pub(crate) sock: u64,
+    pub(crate) sockets: u32,
     /// tgid of the first one's owner.
-    pub tgid: u32,
+    pub(crate) tgid: u32,
     /// Not 0: sockets of different processes share the port (`SO_REUSEPORT`).
-    pub shared: u8,
+    pub(crate) shared: u8,
     /// Not 0: `IPV6_V6ONLY` was set.
-    pub v6only: u8,
-    pub pad: u16,
-    pub pad2: u32,
+    pub(crate) v6only: u8,
+    pub(crate) pad: u16,
+    pub(crate) pad2: u32,
 }
 
 /// A socket that died with its connection's close still under way.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Tombstone {
-    pub owner: SocketOwner,
+pub(crate) struct Tombstone {
+    pub(crate) owner: SocketOwner,
     /// `CLOCK_MONOTONIC` ns.
-    pub died_at: u64,
+    pub(crate) died_at: u64,
 }
 
 /// What the log probe works on.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Work {
-    pub answer: LoggedOwner,
-    pub key: PacketKey,
-    pub tuple: SocketTuple,
-    pub port: PortKey,
+pub(crate) struct Work {
+    pub(crate) answer: LoggedOwner,
+    pub(crate) key: PacketKey,
+    pub(crate) tuple: SocketTuple,
+    pub(crate) port: PortKey,
 }
 
 const SOCKETS_MAX: u32 = 1 << 16;
@@ -90,55 +90,56 @@ const GROUP_WORDS: u32 = 65_536 / 64;
 
 /// `struct sock *` to owner. A plain hash: when it is full a new socket stays unknown, a live one is never evicted.
 #[map]
-pub static SOCKETS: HashMap<u64, TrackedSocket> = HashMap::with_max_entries(SOCKETS_MAX, 0);
+pub(crate) static SOCKETS: HashMap<u64, TrackedSocket> = HashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// Connection to its `struct sock *`.
 #[map]
-pub static TUPLES: HashMap<SocketTuple, u64> = HashMap::with_max_entries(SOCKETS_MAX, 0);
+pub(crate) static TUPLES: HashMap<SocketTuple, u64> = HashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// Bound or listening port to its sockets.
 #[map]
-pub static PORTS: HashMap<PortKey, BoundPort> = HashMap::with_max_entries(SOCKETS_MAX, 0);
+pub(crate) static PORTS: HashMap<PortKey, BoundPort> = HashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// Handshake under way (a request socket) to its listener's `struct sock *`.
 #[map]
-pub static REQUESTS: LruHashMap<SocketTuple, u64> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
+pub(crate) static REQUESTS: LruHashMap<SocketTuple, u64> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// Closed connection to its last owner.
 #[map]
-pub static TOMBSTONES: LruHashMap<SocketTuple, Tombstone> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
+pub(crate) static TOMBSTONES: LruHashMap<SocketTuple, Tombstone> =
+    LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// Logged packet to its owner: what the agent reads.
 #[map]
-pub static PACKETS: LruHashMap<PacketKey, LoggedOwner> = LruHashMap::with_max_entries(PACKETS_MAX, 0);
+pub(crate) static PACKETS: LruHashMap<PacketKey, LoggedOwner> = LruHashMap::with_max_entries(PACKETS_MAX, 0);
 
 /// Bit set of the NFLOG groups that the agent listens to.
 #[map]
-pub static GROUPS: Array<u64> = Array::with_max_entries(GROUP_WORDS, 0);
+pub(crate) static GROUPS: Array<u64> = Array::with_max_entries(GROUP_WORDS, 0);
 
 /// Counters, by [`Stat`].
 #[map]
-pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::ALL.len() as u32, 0);
+pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::ALL.len() as u32, 0);
 
 /// Argument of a probed function for its return probe, by thread.
 #[map]
-pub static SCRATCH: HashMap<u64, u64> = HashMap::with_max_entries(SCRATCH_MAX, 0);
+pub(crate) static SCRATCH: HashMap<u64, u64> = HashMap::with_max_entries(SCRATCH_MAX, 0);
 
 /// Listener whose child is being created on this CPU. Creation runs in softirq and cannot be interrupted by another.
 #[map]
-pub static PARENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static PARENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Room for what the 512-byte stack would not hold, for the log probe.
 #[map]
-pub static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 
 /// The same for the socket probes.
 #[map]
-pub static BUILD: PerCpuArray<TrackedSocket> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static BUILD: PerCpuArray<TrackedSocket> = PerCpuArray::with_max_entries(1, 0);
 
 /// Field offsets of the running kernel; the agent fills them in from BTF.
 #[unsafe(no_mangle)]
-pub static OFFSETS: Offsets = Offsets {
+pub(crate) static OFFSETS: Offsets = Offsets {
     sk_buff_sk: 0,
     sk_buff_head: 0,
     sk_buff_network_header: 0,
@@ -181,7 +182,7 @@ pub(crate) use offset;
 
 /// Adds one to a counter.
 #[inline(always)]
-pub fn count(stat: Stat) {
+pub(crate) fn count(stat: Stat) {
     if let Some(counter) = STATS.get_ptr_mut(stat as u32) {
         // SAFETY: the slot belongs to this CPU; a probe that interrupts this one can at worst lose one count.
         unsafe { *counter += 1 };

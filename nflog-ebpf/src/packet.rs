@@ -8,19 +8,22 @@ use crate::kernel::Pointer;
 use crate::maps::{SocketTuple, offset};
 use crate::sock::{AF_INET, AF_INET6, IPPROTO_TCP, map_v4};
 
-pub const IPPROTO_ICMP: u8 = 1;
-pub const IPPROTO_ICMPV6: u8 = 58;
-pub const TCP_SYN: u8 = 0x02;
-pub const TCP_ACK: u8 = 0x10;
+pub(crate) const IPPROTO_ICMP: u8 = 1;
+pub(crate) const IPPROTO_ICMPV6: u8 = 58;
+pub(crate) const TCP_SYN: u8 = 0x02;
+pub(crate) const TCP_ACK: u8 = 0x10;
+/// Detail of an ICMP echo reply, the only ICMP message that a socket waits for.
+pub(crate) const ECHO_REPLY: u8 = 1;
 const MAX_EXTENSIONS: usize = 6;
 
 /// `NF_INET_*`.
-pub const NF_INET_LOCAL_IN: u8 = 1;
-pub const NF_INET_FORWARD: u8 = 2;
+pub(crate) const NF_INET_LOCAL_IN: u8 = 1;
+pub(crate) const NF_INET_FORWARD: u8 = 2;
+pub(crate) const NF_INET_LOCAL_OUT: u8 = 3;
 
 /// The tuple from the point of view of this host's socket.
 #[inline(always)]
-pub fn socket_tuple(key: &PacketKey, tuple: &mut SocketTuple) {
+pub(crate) fn socket_tuple(key: &PacketKey, tuple: &mut SocketTuple) {
     tuple.netns = key.netns;
     tuple.protocol = key.protocol;
     tuple.pad = 0;
@@ -44,10 +47,10 @@ pub fn socket_tuple(key: &PacketKey, tuple: &mut SocketTuple) {
     tuple.remote = key.source;
 }
 
-/// Parses the packet of `skb` into `key`; answers the TCP flags (0 for other protocols), or `None` if a header cannot be
-/// read or is not IP of that family.
+/// Parses the packet of `skb` into `key`; answers a detail (TCP: the flags, ICMP: [`ECHO_REPLY`] or 0, else 0), or `None` if a
+/// header cannot be read or is not IP of that family.
 #[inline(always)]
-pub fn parse(skb: Pointer, family: u16, key: &mut PacketKey) -> Option<u8> {
+pub(crate) fn parse(skb: Pointer, family: u16, key: &mut PacketKey) -> Option<u8> {
     let head = skb.follow(offset!(sk_buff_head))?;
     let network = head.add(skb.read::<u16>(offset!(sk_buff_network_header))? as u64);
     key.source_port = 0;
@@ -120,7 +123,7 @@ fn ipv6(network: Pointer, key: &mut PacketKey) -> Option<Option<Pointer>> {
     Some(Some(position))
 }
 
-/// Fills in the ports; answers the TCP flags, or 0.
+/// Fills in the ports; answers the TCP flags, [`ECHO_REPLY`], or 0.
 #[inline(always)]
 fn ports(header: Pointer, key: &mut PacketKey) -> Option<u8> {
     match key.protocol {
@@ -133,17 +136,20 @@ fn ports(header: Pointer, key: &mut PacketKey) -> Option<u8> {
             }
             header.read(13)
         }
-        IPPROTO_ICMP => echo(header, key, [0, 8]),
-        IPPROTO_ICMPV6 => echo(header, key, [128, 129]),
+        IPPROTO_ICMP => echo(header, key, 8, 0),
+        IPPROTO_ICMPV6 => echo(header, key, 128, 129),
         _ => Some(0),
     }
 }
 
 #[inline(always)]
-fn echo(header: Pointer, key: &mut PacketKey, types: [u8; 2]) -> Option<u8> {
+fn echo(header: Pointer, key: &mut PacketKey, request: u8, reply: u8) -> Option<u8> {
     let kind: u8 = header.read(0)?;
-    if kind == types[0] || kind == types[1] {
-        key.source_port = u16::from_be(header.read(4)?);
+    // Request and reply of a loopback echo have all else in common, and different owners.
+    key.destination_port = kind.into();
+    if kind != request && kind != reply {
+        return Some(0);
     }
-    Some(0)
+    key.source_port = u16::from_be(header.read(4)?);
+    Some(if kind == reply { ECHO_REPLY } else { 0 })
 }

@@ -4,9 +4,9 @@
 //! socket's own entry agrees with the key that led to it, so a stale pointer finds nothing.
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use nflog_common::{SocketOwner, Stat, method, reason};
 
+use crate::kernel::monotonic;
 use crate::maps::{
     BUILD, BoundPort, PORTS, PortKey, REQUESTS, SOCKETS, SocketTuple, TOMBSTONES, TUPLES, Tombstone,
     TrackedSocket, count,
@@ -22,13 +22,13 @@ const UNSPECIFIED_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0
 
 /// An owner and how it was found, or why there is none.
 #[derive(Clone, Copy)]
-pub enum Found {
+pub(crate) enum Found {
     Owner { owner: *const SocketOwner, method: u8 },
     Nobody { reason: u8 },
 }
 
 impl Found {
-    pub const fn nobody(reason: u8) -> Self {
+    pub(crate) const fn nobody(reason: u8) -> Self {
         Self::Nobody { reason }
     }
 }
@@ -38,7 +38,7 @@ impl Found {
 /// `connected`: the socket has both ends, and packets without a socket shall find it by them.
 /// `bound`: packets for its port alone shall find it.
 #[inline(always)]
-pub fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Option<()> {
+pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Option<()> {
     if sock.holder() == Holder::Kernel {
         return None;
     }
@@ -67,6 +67,10 @@ pub fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Option<()>
 #[inline(always)]
 fn track(sock: Sock, entry: &TrackedSocket) {
     let address = sock.address();
+    // SAFETY: read before the entry is replaced.
+    if let Some(old) = unsafe { SOCKETS.get(address) } {
+        retire(old, &entry.tuple, address);
+    }
     if SOCKETS.insert(address, entry, BPF_ANY.into()).is_err() {
         count(Stat::SocketMapError);
         return;
@@ -81,6 +85,27 @@ fn track(sock: Sock, entry: &TrackedSocket) {
     }
     if entry.port.protocol != 0 {
         bind(sock, entry);
+    }
+}
+
+/// Takes back the other maps' entries for what a socket was before it was stamped anew: bound again after a disconnect, or
+/// another socket at this address whose death no probe saw.
+#[inline(always)]
+fn retire(old: &TrackedSocket, new: &SocketTuple, address: u64) {
+    if old.port.protocol != 0 {
+        unbind(old, address);
+    }
+    if old.tuple.protocol != 0 && old.tuple != *new {
+        disconnect(&old.tuple, address);
+    }
+}
+
+/// Removes a connection, unless it is another socket's by now.
+#[inline(always)]
+fn disconnect(tuple: &SocketTuple, address: u64) {
+    // SAFETY: the value is read at once.
+    if unsafe { TUPLES.get(tuple) } == Some(&address) {
+        let _ = TUPLES.remove(tuple);
     }
 }
 
@@ -112,34 +137,35 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
 
 /// Records that the current process sends on `sock`: stamps it if unknown, corrects the owner if it changed hands.
 #[inline(always)]
-pub fn sends(sock: Sock, method: u8) {
-    if let Some(known) = SOCKETS.get_ptr_mut(sock.address()) {
-        // SAFETY: a live map value, plain integers.
-        let known = unsafe { &mut *known };
-        if known.owner.tgid != task::current_tgid() && sock.holder() != Holder::Kernel {
-            task::current(&mut known.owner);
-        }
-        return;
+pub(crate) fn sends(sock: Sock, method: u8) -> Option<()> {
+    // SAFETY: the value is copied out at once.
+    let Some(known) = (unsafe { SOCKETS.get(sock.address()) }) else {
+        return stamp(sock, method, false, true);
+    };
+    if known.owner.tgid == task::current_tgid() || sock.holder() == Holder::Kernel {
+        return Some(());
     }
-    let _ = stamp(sock, method, false, true);
+    let entry = BUILD.get_ptr_mut(0)?;
+    // SAFETY: as in `stamp`.
+    let entry = unsafe { &mut *entry };
+    *entry = *known;
+    task::current(&mut entry.owner);
+    // Replaced as a whole, not in place: the log probe on another CPU must not read half of each process.
+    if SOCKETS.insert(sock.address(), &*entry, BPF_ANY.into()).is_err() {
+        count(Stat::SocketMapError);
+    }
+    Some(())
 }
 
 /// The current process accepted `sock`.
 #[inline(always)]
-pub fn accepted(sock: Sock) {
-    if let Some(known) = SOCKETS.get_ptr_mut(sock.address()) {
-        // SAFETY: a live map value, plain integers.
-        let known = unsafe { &mut *known };
-        task::current(&mut known.owner);
-        known.method = method::ACCEPTED;
-        return;
-    }
+pub(crate) fn accepted(sock: Sock) {
     let _ = stamp(sock, method::ACCEPTED, true, false);
 }
 
 /// `child` was created by a handshake with `listener`: until it is accepted it belongs to whoever listens.
 #[inline(always)]
-pub fn inherit(child: Sock, listener: Sock) -> Option<()> {
+pub(crate) fn inherit(child: Sock, listener: Sock) -> Option<()> {
     // SAFETY: values are copied out at once.
     let parent = unsafe { SOCKETS.get(listener.address()) }?;
     let entry = BUILD.get_ptr_mut(0)?;
@@ -153,16 +179,21 @@ pub fn inherit(child: Sock, listener: Sock) -> Option<()> {
     entry.tuple.protocol = 0;
     child.tuple(IPPROTO_TCP, &mut entry.tuple)?;
     track(child, entry);
+    // The handshake is over: from here on the connection answers, and after it its tombstone. Without a request (SYN cookie)
+    // there is nothing to remove.
+    let _ = REQUESTS.remove(&entry.tuple);
     Some(())
 }
 
 /// A handshake with `listener` began.
 #[inline(always)]
-pub fn requested(request: Sock, listener: Sock) -> Option<()> {
+pub(crate) fn requested(request: Sock, listener: Sock) -> Option<()> {
     let entry = BUILD.get_ptr_mut(0)?;
     // SAFETY: as in `stamp`.
     let entry = unsafe { &mut *entry };
     request.tuple(IPPROTO_TCP, &mut entry.tuple)?;
+    // A new handshake on the same tuple ends the old connection's afterlife, if it has one.
+    let _ = TOMBSTONES.remove(&entry.tuple);
     if REQUESTS
         .insert(&entry.tuple, listener.address(), BPF_ANY.into())
         .is_err()
@@ -174,17 +205,14 @@ pub fn requested(request: Sock, listener: Sock) -> Option<()> {
 
 /// `sock` is being freed: take it out of every map.
 #[inline(always)]
-pub fn forget(sock: Sock) -> Option<()> {
+pub(crate) fn forget(sock: Sock) -> Option<()> {
     let address = sock.address();
     // SAFETY: read before the entry is removed.
     let entry = unsafe { SOCKETS.get(address) }?;
     count(Stat::Died);
     if entry.tuple.protocol != 0 {
         bury(entry);
-        // SAFETY: the value is copied out at once.
-        if unsafe { TUPLES.get(&entry.tuple) } == Some(&address) {
-            let _ = TUPLES.remove(&entry.tuple);
-        }
+        disconnect(&entry.tuple, address);
     }
     if entry.port.protocol != 0 {
         unbind(entry, address);
@@ -198,10 +226,9 @@ fn bury(entry: &TrackedSocket) {
     if entry.tuple.protocol != IPPROTO_TCP {
         return;
     }
-    // SAFETY: takes no arguments and cannot fail.
     let stone = Tombstone {
         owner: entry.owner,
-        died_at: unsafe { bpf_ktime_get_ns() },
+        died_at: monotonic(),
     };
     if TOMBSTONES.insert(&entry.tuple, stone, BPF_ANY.into()).is_err() {
         count(Stat::TupleMapError);
@@ -229,7 +256,7 @@ fn unbind(entry: &TrackedSocket, address: u64) {
 
 /// The owner of a socket that a packet carries.
 #[inline(always)]
-pub fn by_socket(sock: Sock) -> Option<Found> {
+pub(crate) fn by_socket(sock: Sock) -> Option<Found> {
     // SAFETY: the value lives until the socket dies, and the packet holds the socket.
     let known = unsafe { SOCKETS.get(sock.address()) }?;
     // A death that no probe saw (the kernel skips a probe that interrupts another) leaves an entry behind.
@@ -246,7 +273,7 @@ pub fn by_socket(sock: Sock) -> Option<Found> {
 
 /// The owner of a connection, for a packet without a socket.
 #[inline(always)]
-pub fn by_tuple(tuple: &SocketTuple) -> Option<Found> {
+pub(crate) fn by_tuple(tuple: &SocketTuple) -> Option<Found> {
     // SAFETY: values are read at once.
     let address = *unsafe { TUPLES.get(tuple) }?;
     // SAFETY: as above.
@@ -259,7 +286,7 @@ pub fn by_tuple(tuple: &SocketTuple) -> Option<Found> {
 
 /// The owner of a handshake under way.
 #[inline(always)]
-pub fn by_request(tuple: &SocketTuple) -> Option<Found> {
+pub(crate) fn by_request(tuple: &SocketTuple) -> Option<Found> {
     // SAFETY: values are read at once.
     let listener = Sock::new(*unsafe { REQUESTS.get(tuple) }?)?;
     by_listener(listener, tuple.local_port)
@@ -267,7 +294,7 @@ pub fn by_request(tuple: &SocketTuple) -> Option<Found> {
 
 /// The owner of a listening socket, if that is what `listener` still is.
 #[inline(always)]
-pub fn by_listener(listener: Sock, port: u16) -> Option<Found> {
+pub(crate) fn by_listener(listener: Sock, port: u16) -> Option<Found> {
     // SAFETY: the value is read at once.
     let known = unsafe { SOCKETS.get(listener.address()) }?;
     let listens = listener.state()? == TCP_LISTEN && listener.local_port()? == port;
@@ -279,11 +306,10 @@ pub fn by_listener(listener: Sock, port: u16) -> Option<Found> {
 
 /// The last owner of a connection that is closed.
 #[inline(always)]
-pub fn by_tombstone(tuple: &SocketTuple) -> Option<Found> {
+pub(crate) fn by_tombstone(tuple: &SocketTuple) -> Option<Found> {
     // SAFETY: the value is read at once.
     let stone = unsafe { TOMBSTONES.get(tuple) }?;
-    // SAFETY: takes no arguments and cannot fail.
-    let age = unsafe { bpf_ktime_get_ns() }.wrapping_sub(stone.died_at);
+    let age = monotonic().wrapping_sub(stone.died_at);
     (age <= TOMBSTONE_NS).then_some(Found::Owner {
         owner: &raw const stone.owner,
         method: method::TOMBSTONE,
@@ -291,14 +317,12 @@ pub fn by_tombstone(tuple: &SocketTuple) -> Option<Found> {
 }
 
 /// The owner of the port a packet is for: its exact address first, then the wildcards that cover it.
+///
+/// Only for packets that are certainly to or from this host. Before and after routing a wildcard would claim what is merely
+/// passing through: see [`by_exact_port`].
 #[inline(always)]
-pub fn by_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<Found> {
-    key.netns = tuple.netns;
-    key.protocol = tuple.protocol;
-    key.pad = 0;
-    key.port = tuple.local_port;
-    key.address = tuple.local;
-    if let Some(found) = bound_to(key, tuple, false) {
+pub(crate) fn by_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<Found> {
+    if let Some(found) = by_exact_port(tuple, key) {
         return Some(found);
     }
     let is_v4 = matches!(tuple.local, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..]);
@@ -310,6 +334,17 @@ pub fn by_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<Found> {
     }
     key.address = UNSPECIFIED;
     bound_to(key, tuple, is_v4)
+}
+
+/// The owner of the packet's port at exactly its address, which a socket can only be bound to if it is local.
+#[inline(always)]
+pub(crate) fn by_exact_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<Found> {
+    key.netns = tuple.netns;
+    key.protocol = tuple.protocol;
+    key.pad = 0;
+    key.port = tuple.local_port;
+    key.address = tuple.local;
+    bound_to(key, tuple, false)
 }
 
 #[inline(always)]

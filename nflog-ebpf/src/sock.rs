@@ -4,28 +4,28 @@
 use crate::kernel::Pointer;
 use crate::maps::{PortKey, SocketTuple, offset};
 
-pub const AF_INET: u16 = 2;
-pub const AF_INET6: u16 = 10;
-pub const TCP_TIME_WAIT: u8 = 6;
-pub const TCP_LISTEN: u8 = 10;
-pub const TCP_NEW_SYN_RECV: u8 = 12;
-pub const IPPROTO_TCP: u8 = 6;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
+pub(crate) const TCP_TIME_WAIT: u8 = 6;
+pub(crate) const TCP_LISTEN: u8 = 10;
+pub(crate) const TCP_NEW_SYN_RECV: u8 = 12;
+pub(crate) const IPPROTO_TCP: u8 = 6;
 const SOCK_DEAD: u64 = 1;
 
 /// Reads an IPv4 address as `::ffff:a.b.c.d`.
 #[inline(always)]
-pub fn map_v4(base: Pointer, offset: u16, address: &mut [u8; 16]) -> Option<()> {
+pub(crate) fn map_v4(base: Pointer, offset: u16, address: &mut [u8; 16]) -> Option<()> {
     let [a, b, c, d]: [u8; 4] = base.read(offset)?;
     *address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
     Some(())
 }
 
 #[derive(Clone, Copy)]
-pub struct Sock(Pointer);
+pub(crate) struct Sock(Pointer);
 
 impl Sock {
     #[inline(always)]
-    pub const fn new(address: u64) -> Option<Self> {
+    pub(crate) const fn new(address: u64) -> Option<Self> {
         match Pointer::new(address) {
             Some(pointer) => Some(Self(pointer)),
             None => None,
@@ -33,24 +33,24 @@ impl Sock {
     }
 
     #[inline(always)]
-    pub const fn address(self) -> u64 {
+    pub(crate) const fn address(self) -> u64 {
         self.0.address()
     }
 
     #[inline(always)]
-    pub fn family(self) -> Option<u16> {
+    pub(crate) fn family(self) -> Option<u16> {
         self.0.read(offset!(sock_family))
     }
 
     /// `TCP_*`, also for other protocols.
     #[inline(always)]
-    pub fn state(self) -> Option<u8> {
+    pub(crate) fn state(self) -> Option<u8> {
         self.0.read(offset!(sock_state))
     }
 
     /// IP protocol. `sk_protocol` is a `u16` since 5.6, for `IPPROTO_MPTCP` (262), whose low byte is TCP's number.
     #[inline(always)]
-    pub fn protocol(self) -> Option<u8> {
+    pub(crate) fn protocol(self) -> Option<u8> {
         self.0
             .read::<u16>(offset!(sock_protocol))
             .map(|protocol| protocol as u8)
@@ -58,23 +58,23 @@ impl Sock {
 
     /// Local port, host order; 0 when unbound.
     #[inline(always)]
-    pub fn local_port(self) -> Option<u16> {
+    pub(crate) fn local_port(self) -> Option<u16> {
         self.0.read(offset!(sock_num))
     }
 
     /// Remote port, host order; 0 when not connected.
     #[inline(always)]
-    pub fn remote_port(self) -> Option<u16> {
+    pub(crate) fn remote_port(self) -> Option<u16> {
         self.0.read::<u16>(offset!(sock_dport)).map(u16::from_be)
     }
 
     #[inline(always)]
-    pub fn netns(self) -> Option<u32> {
+    pub(crate) fn netns(self) -> Option<u32> {
         self.0.follow(offset!(sock_net))?.read(offset!(net_ns_inum))
     }
 
     #[inline(always)]
-    pub fn local(self, family: u16, address: &mut [u8; 16]) -> Option<()> {
+    pub(crate) fn local(self, family: u16, address: &mut [u8; 16]) -> Option<()> {
         self.address_at(
             family,
             offset!(sock_rcv_saddr),
@@ -84,7 +84,7 @@ impl Sock {
     }
 
     #[inline(always)]
-    pub fn remote(self, family: u16, address: &mut [u8; 16]) -> Option<()> {
+    pub(crate) fn remote(self, family: u16, address: &mut [u8; 16]) -> Option<()> {
         self.address_at(family, offset!(sock_daddr), offset!(sock_v6_daddr), address)
     }
 
@@ -98,20 +98,20 @@ impl Sock {
     }
 
     #[inline(always)]
-    pub fn v6only(self) -> bool {
+    pub(crate) fn v6only(self) -> bool {
         let field = offset!(sock_ipv6only);
         self.0.read_or_zero::<u8>(field.offset) & field.mask != 0
     }
 
     /// The listener of a request socket (`skc_listener`).
     #[inline(always)]
-    pub fn listener(self) -> Option<Self> {
+    pub(crate) fn listener(self) -> Option<Self> {
         self.0.follow(offset!(request_sock_listener)).map(Self)
     }
 
     /// Whether a process can hold it. Kernel sockets (control sockets, tunnels, NFS) have a `struct socket` without file.
     #[inline(always)]
-    pub fn holder(self) -> Holder {
+    pub(crate) fn holder(self) -> Holder {
         match self.0.follow(offset!(sock_socket)) {
             Some(socket) => match socket.follow(offset!(socket_file)) {
                 Some(_) => Holder::File,
@@ -126,7 +126,7 @@ impl Sock {
 
     /// Both ends. Connected sockets only.
     #[inline(always)]
-    pub fn tuple(self, protocol: u8, tuple: &mut SocketTuple) -> Option<()> {
+    pub(crate) fn tuple(self, protocol: u8, tuple: &mut SocketTuple) -> Option<()> {
         let family = self.family()?;
         tuple.netns = self.netns()?;
         tuple.pad = 0;
@@ -141,7 +141,7 @@ impl Sock {
 
     /// The bound port; `None` when unbound.
     #[inline(always)]
-    pub fn port(self, protocol: u8, key: &mut PortKey) -> Option<()> {
+    pub(crate) fn port(self, protocol: u8, key: &mut PortKey) -> Option<()> {
         key.port = self.local_port()?;
         if key.port == 0 {
             return None;
@@ -156,7 +156,7 @@ impl Sock {
 
 /// Who holds a full socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
+pub(crate) enum Holder {
     /// A file descriptor, so a process.
     File,
     /// Nobody yet: a connection before `accept`.

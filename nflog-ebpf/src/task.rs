@@ -9,7 +9,7 @@ use crate::maps::offset;
 
 /// Fills `owner` with the current process. Fields that cannot be read become 0.
 #[inline(always)]
-pub fn current(owner: &mut SocketOwner) {
+pub(crate) fn current(owner: &mut SocketOwner) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let uid_gid = bpf_get_current_uid_gid();
     owner.tgid = (pid_tgid >> 32) as u32;
@@ -31,6 +31,6 @@ pub fn current(owner: &mut SocketOwner) {
 
 /// tgid of the current process, in the initial pid namespace.
 #[inline(always)]
-pub fn current_tgid() -> u32 {
+pub(crate) fn current_tgid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
+use crate::paths;
 use crate::process::{self, output, render};
 
 /// The target of the static build. An explicit target keeps the flags away from build scripts and procedural macros,
@@ -27,6 +28,7 @@ pub(crate) fn cargo(verb: &str) -> Command {
             "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
             "-C target-feature=+crt-static",
         )
+        .env("NFLOG_TEST_VENV", paths::tools().join("venv"))
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -57,9 +58,30 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
     let table = Table::install(group)?;
     println!("rules in table inet {TABLE} log to group {group}; Ctrl-C ends the agent and removes them");
+    thread::spawn(move || {
+        // A quiet host would show nothing for a while. If even this fails, the agent's own messages say why.
+        if let Err(error) = small_talk(group) {
+            eprintln!("no traffic of our own: {error}");
+        }
+    });
     let status = run_agent(&agent, group, &options.arguments, signals);
     table.remove()?;
     exit_code(status?)
+}
+
+/// Once the agent reads the group: a connection and a datagram to ourselves, over loopback, open long enough to be looked up.
+fn small_talk(group: u16) -> std::io::Result<()> {
+    while first_free(&fs::read_to_string(BOUND_GROUPS).unwrap_or_default(), group) == Some(group) {
+        thread::sleep(POLL);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let server = listener.accept()?;
+    let sockets = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
+    sockets[0].send_to(b"hello", sockets[1].local_addr()?)?;
+    thread::sleep(Duration::from_secs(2));
+    drop((client, server, listener, sockets));
+    Ok(())
 }
 
 fn build() -> Result<PathBuf> {
@@ -126,15 +148,16 @@ fn exit_code(status: ExitStatus) -> Result<()> {
 fn free_group() -> Result<u16> {
     // Without the module there is no file and nobody is bound.
     let bound = fs::read_to_string(BOUND_GROUPS).unwrap_or_default();
-    first_free(&bound).context("every NFLOG group is bound")
+    first_free(&bound, GROUP).context("every NFLOG group is bound")
 }
 
-fn first_free(bound: &str) -> Option<u16> {
+/// The first group from `from` on that is not in the kernel's list of bound groups.
+fn first_free(bound: &str, from: u16) -> Option<u16> {
     let bound: Vec<u16> = bound
         .lines()
         .filter_map(|line| line.split_whitespace().next()?.parse().ok())
         .collect();
-    (GROUP..=u16::MAX).find(|group| !bound.contains(group))
+    (from..=u16::MAX).find(|group| !bound.contains(group))
 }
 
 /// The demonstration table, which is removed when this value goes.
@@ -214,9 +237,12 @@ mod tests {
 
     #[test]
     fn a_bound_group_is_passed_over() {
-        assert_eq!(first_free(""), Some(7));
+        assert_eq!(first_free("", GROUP), Some(7));
         assert_eq!(
-            first_free("    7   1234     0 2 130752   1  2\n    8   1234     0 2 130752   1  2\n"),
+            first_free(
+                "    7   1234     0 2 130752   1  2\n    8   1234     0 2 130752   1  2\n",
+                GROUP
+            ),
             Some(9)
         );
     }

@@ -43,7 +43,7 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
 }
 
 fn without_tests(text: &str) -> &str {
-    text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text)
+    text.split("\nmod tests {").next().unwrap_or(text)
 }
 
 #[test]

@@ -14,7 +14,8 @@ mod signals;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
+use std::thread::{Builder, Scope, ScopedJoinHandle, scope, sleep};
+use std::time::Duration;
 
 pub use error::{EXIT_USAGE, RunError};
 pub use reader::ReaderError;
@@ -36,6 +37,9 @@ use tokio::runtime::Handle;
 
 /// The agent's own network namespace, in messages.
 const HERE: &str = "this network namespace";
+
+/// How often to look whether a reader has ended.
+const WATCH: Duration = Duration::from_millis(50);
 
 /// Index of CAP_NET_ADMIN in the capability sets (`uapi/linux/capability.h`).
 const CAP_NET_ADMIN: u64 = 12;
@@ -199,15 +203,17 @@ impl<'a> Agent<'a> {
             } else if self.queue.sink_gone() {
                 halt("nobody reads the output any more");
             }
-            let (finished, rest) = waiting.into_iter().partition(ScopedJoinHandle::is_finished);
-            waiting = rest;
-            for thread in Vec::from_iter::<Vec<_>>(finished) {
-                match thread.join() {
-                    Ok(ended) => result = result.and(ended.map_err(RunError::from)),
-                    Err(_) => result = result.and(Err(RunError::ReaderPanicked)),
+            let finished: Vec<_>;
+            (finished, waiting) = waiting.into_iter().partition(ScopedJoinHandle::is_finished);
+            for thread in finished {
+                let ended = thread.join().map_or(Err(RunError::ReaderPanicked), |ended| {
+                    ended.map_err(RunError::from)
+                });
+                if result.is_ok() {
+                    result = ended;
                 }
             }
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
+            sleep(WATCH);
         }
         result
     }

@@ -35,8 +35,8 @@ pub(super) fn open(choice: AttributionArg, groups: &[u16]) -> Result<Option<Prob
         Err(error) if choice == AttributionArg::Probes => Err(error.into()),
         Err(error) => {
             tracing::warn!(
-                "degraded attribution: {error}. Until then owners come from inet_diag and /proc after the fact (sockdiag): \
-                 short-lived sockets have none"
+                "degraded attribution: {error}; owners now come from inet_diag and /proc after the fact (sockdiag): sockets that \
+                 are closed by then have none"
             );
             Ok(None)
         }

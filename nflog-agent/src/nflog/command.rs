@@ -1,7 +1,8 @@
 //! Requests to the kernel: one message binds a group with all its settings, one unbinds it. Pure.
 //!
-//! Invariant: settings travel with the bind in one message, which the kernel applies before any packet of the group is
-//! delivered. Separate messages would leave a window with its defaults.
+//! Invariant: settings travel with the bind in one message. Separate messages would leave a window of milliseconds with the
+//! kernel's defaults. One of microseconds remains (seen on Linux 6.18): the kernel lets other CPUs log to the group just
+//! before it applies the settings. Packets of that window come whole and without number, before all others.
 
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,

@@ -381,7 +381,8 @@ impl<'a> Entry<'a> {
         self.get(NFULA_GID, self.gid)
     }
 
-    /// Number in the group, from 0 at its bind (`NFULA_SEQ`). Wraps at 2^32.
+    /// Number in the group, from 0 at its bind (`NFULA_SEQ`). Wraps at 2^32. Packets logged in the instant between the bind
+    /// and its flags have none, even if [`Flags::SEQ`](super::Flags::SEQ) was asked for.
     #[must_use]
     pub fn seq(&self) -> Option<u32> {
         self.get(NFULA_SEQ, self.seq)
@@ -491,7 +492,12 @@ impl fmt::Debug for Entry<'_> {
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::*;
+    use netlink_packet_core::ParseableParametrized;
+    use netlink_packet_netfilter::nflog::{PacketNla, ULogMessage};
+    use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
     use proptest::prelude::*;
+
+    use super::super::uapi::MSG_PACKET;
 
     /// Bytes of a hexadecimal string; blanks are for the reader.
     fn hex(text: &str) -> Vec<u8> {
@@ -646,6 +652,41 @@ mod tests {
         assert_eq!(entry.prefix(), [0xff]);
         assert_eq!(entry.prefix_lossy(), "\u{fffd}");
         assert!(entry.problems().is_empty());
+    }
+
+    #[test]
+    fn another_implementation_reads_the_same() {
+        for text in [OUTPUT, INGRESS, EGRESS, BRIDGE] {
+            let body = hex(text);
+            let entry = Entry::decode(&body).unwrap();
+            let message = NetfilterMessage::parse_with_param(&body[..], MSG_PACKET).unwrap();
+            let NetfilterMessageInner::ULog(ULogMessage::Packet(attributes)) = message.inner else {
+                panic!("not a packet: {message:?}");
+            };
+            let mut compared = 0;
+            for attribute in attributes {
+                compared += 1;
+                match attribute {
+                    PacketNla::Mark(value) => assert_eq!(entry.mark(), Some(value)),
+                    PacketNla::IfIndexInDev(value) => assert_eq!(entry.indev(), Some(value)),
+                    PacketNla::IfIndexOutDev(value) => assert_eq!(entry.outdev(), Some(value)),
+                    PacketNla::IfIndexPhysInDev(value) => assert_eq!(entry.physindev(), Some(value)),
+                    PacketNla::IfIndexPhysOutDev(value) => assert_eq!(entry.physoutdev(), Some(value)),
+                    PacketNla::Payload(value) => assert_eq!(entry.payload(), value),
+                    PacketNla::Prefix(value) => assert_eq!(entry.prefix(), value.as_bytes()),
+                    PacketNla::Uid(value) => assert_eq!(entry.uid(), Some(value)),
+                    PacketNla::Gid(value) => assert_eq!(entry.gid(), Some(value)),
+                    PacketNla::Seq(value) => assert_eq!(entry.seq(), Some(value)),
+                    PacketNla::SeqGlobal(value) => assert_eq!(entry.seq_global(), Some(value)),
+                    PacketNla::HwType(value) => assert_eq!(entry.hwtype(), Some(value)),
+                    PacketNla::HwHeader(value) => assert_eq!(entry.hwheader(), Some(&value[..])),
+                    PacketNla::HwHeaderLen(value) => assert_eq!(entry.hwlen(), Some(value)),
+                    // It hides or does not know the rest.
+                    _ => compared -= 1,
+                }
+            }
+            assert!(compared >= 7, "{compared} attributes compared in {text}");
+        }
     }
 
     #[test]

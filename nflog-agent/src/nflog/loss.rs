@@ -1,7 +1,7 @@
 //! The account of everything that was logged for a reader and did not arrive. Pure.
 //!
-//! Invariant: for each group with `SEQ`, packets logged since the bind = entries handed out + gaps + (if `pending`) a rest
-//! that the group's next packet reveals.
+//! Invariant: for each group with `SEQ`, packets numbered since the bind = numbered entries handed out + gaps + (if
+//! `pending`) a rest that the group's next packet reveals.
 
 use super::seq::SeqTracker;
 

@@ -19,7 +19,7 @@
 //!
 //! # Invariants
 //! - An [`Entry`] borrows the receive buffer; between the kernel and its accessors nothing is copied or allocated.
-//! - Every packet logged to a group between its bind and its unbind is handed out or counted in [`Loss`].
+//! - Every packet that the kernel numbers for a group between its bind and its unbind is handed out or counted in [`Loss`].
 //! - Bytes from the kernel never panic; a packet's own contents are not looked at.
 //! - Nothing else of this crate is used. `unsafe` is in `socket` only.
 

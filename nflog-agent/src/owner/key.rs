@@ -14,7 +14,7 @@ pub(super) fn packet_key(netns: u32, hook: u8, packet: &Packet) -> Option<Packet
             source, destination, ..
         }
         | Transport::Ports { source, destination } => (source, destination),
-        Transport::Icmp { echo_id, .. } => (echo_id.unwrap_or(0), 0),
+        Transport::Icmp { kind, echo_id, .. } => (echo_id.unwrap_or(0), kind.into()),
         Transport::Other => (0, 0),
         // A later fragment has no ports on either side; anything else without a transport header was cut off.
         Transport::Absent if packet.fragment => (0, 0),
@@ -74,42 +74,16 @@ mod tests {
 
     #[test]
     fn an_echo_is_filed_under_its_identifier_and_an_icmp_error_under_none() {
-        let echo = Transport::Icmp {
-            kind: 8,
-            code: 0,
-            echo_id: Some(77),
+        let key = |kind, echo_id| {
+            let transport = Transport::Icmp {
+                kind,
+                code: 0,
+                echo_id,
+            };
+            packet_key(1, 3, &Packet { transport, ..PACKET }).unwrap()
         };
-        let error = Transport::Icmp {
-            kind: 3,
-            code: 3,
-            echo_id: None,
-        };
-        assert_eq!(
-            packet_key(
-                1,
-                3,
-                &Packet {
-                    transport: echo,
-                    ..PACKET
-                }
-            )
-            .unwrap()
-            .source_port,
-            77
-        );
-        assert_eq!(
-            packet_key(
-                1,
-                3,
-                &Packet {
-                    transport: error,
-                    ..PACKET
-                }
-            )
-            .unwrap()
-            .source_port,
-            0
-        );
+        assert_eq!((key(8, Some(77)).source_port, key(3, None).source_port), (77, 0));
+        assert_ne!(key(8, Some(77)), key(0, Some(77)), "request and reply");
     }
 
     #[test]

@@ -110,9 +110,28 @@ impl Expectation {
     }
 }
 
-/// Asserts that every record is owned as expected, by one of `methods`, and that each exchange has records of both ends.
+/// How a record may have been answered.
+struct Allowed {
+    methods: &'static [&'static str],
+    /// Reasons that are no failure in place of an owner.
+    reasons: &'static [&'static str],
+}
+
+/// Every packet has an owner.
+const PROBES: Allowed = Allowed {
+    methods: &["socket", "accepted", "inherited", "listener", "tombstone"],
+    reasons: &[],
+};
+
+/// The fallback bounds what it spends on looking; on a machine that is busy with something else it may say `missed`.
+const SOCKDIAG: Allowed = Allowed {
+    methods: &["sockdiag"],
+    reasons: &["missed"],
+};
+
+/// Asserts that every record is owned as expected, and that each exchange has records of both ends.
 #[track_caller]
-fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]) {
+fn assert_owned(records: &[Seen], expectations: &[Expectation], allowed: &Allowed) {
     let mut owned = vec![(0, 0); expectations.len()];
     for seen in records {
         let found = expectations
@@ -120,6 +139,12 @@ fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]
             .enumerate()
             .find_map(|(at, each)| each.owner(seen).map(|truth| (at, truth)));
         let (at, truth) = found.unwrap_or_else(|| panic!("a record of no exchange: {seen:?}"));
+        if let Some(reason) = seen.text("nflog.owner.reason")
+            && allowed.reasons.contains(&reason)
+        {
+            assert_eq!(seen.text("process.pid"), None, "{seen:?}");
+            continue;
+        }
         assert_eq!(seen.number("process.pid"), Some(truth.pid), "{truth:?}\n{seen:?}");
         assert_eq!(
             seen.number("nflog.cgroup.id"),
@@ -127,7 +152,7 @@ fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]
             "{truth:?}\n{seen:?}"
         );
         let method = seen.text("nflog.owner.method").expect("a method");
-        assert!(methods.contains(&method), "method {method}: {seen:?}");
+        assert!(allowed.methods.contains(&method), "method {method}: {seen:?}");
         let (client, server) = &mut owned[at];
         *(if truth == expectations[at].client {
             client
@@ -135,15 +160,14 @@ fn assert_owned(records: &[Seen], expectations: &[Expectation], methods: &[&str]
             server
         }) += 1;
     }
+    let enough = if allowed.reasons.is_empty() { 6 } else { 1 };
     for (at, (client, server)) in owned.iter().enumerate() {
         assert!(
-            *client >= 6 && *server >= 6,
+            *client >= enough && *server >= enough,
             "exchange {at}: {client} records of the client, {server} of the server"
         );
     }
 }
-
-const PROBES: &[&str] = &["socket", "accepted", "inherited", "listener", "tombstone"];
 
 fn exchanges(wire: &Wire) -> Vec<Exchange> {
     let Wire {
@@ -184,7 +208,7 @@ fn probes_name_every_owner_between_two_namespaces() {
     assert_eq!(ended.code, Some(0), "{}", ended.messages());
     let records = Seen::from_json(&ended.stdout);
     assert_eq!(records.len() as u64, logged, "{}", ended.messages());
-    assert_owned(&records, &expectations, PROBES);
+    assert_owned(&records, &expectations, &PROBES);
     let prefixes = ["in ", "out "].map(|prefix| {
         records
             .iter()
@@ -222,7 +246,7 @@ fn a_collector_receives_every_owner_over_otlp() {
     assert_eq!(ended.code, Some(0), "{}", ended.messages());
     let records = Seen::from_otlp(&collector.requests());
     assert_eq!(records.len() as u64, logged, "{}", ended.messages());
-    assert_owned(&records, &expectations, PROBES);
+    assert_owned(&records, &expectations, &PROBES);
 }
 
 #[test]
@@ -256,7 +280,7 @@ fn a_loopback_packet_has_a_sender_and_a_receiver() {
     std::thread::sleep(Duration::from_millis(200));
     let ended = agent.stop();
     let records = Seen::from_json(&ended.stdout);
-    assert_owned(&records, &expectations, PROBES);
+    assert_owned(&records, &expectations, &PROBES);
 }
 
 #[test]
@@ -275,5 +299,88 @@ fn without_probes_open_sockets_are_still_named() {
     });
     let ended = agent.stop();
     exchanges.into_iter().for_each(Exchange::close);
-    assert_owned(&Seen::from_json(&ended.stdout), &expectations, &["sockdiag"]);
+    assert_owned(&Seen::from_json(&ended.stdout), &expectations, &SOCKDIAG);
+}
+
+#[test]
+fn rust_log_shows_the_messages_of_the_probes() {
+    if !has_kprobes() {
+        return;
+    }
+    let wire = Wire::new();
+    let arguments = wire.arguments();
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(String::as_str)
+        .chain(["--output", "json"])
+        .collect();
+    let mut agent = Agent::start(&arguments, &[("RUST_LOG", "info,nflog_ebpf=debug")]);
+    Exchange::run(&wire.client, &wire.server, "tcp", wire.server_v4).close();
+    agent.wait_until_said("tcp_connect by");
+    agent.wait_until_said("accept by");
+    assert_eq!(agent.stop().code, Some(0));
+}
+
+/// Log what passes a router, at every hook it passes.
+const ROUTER_RULES: &str = "
+    table ip t {
+        chain pre { type filter hook prerouting priority 0; meta l4proto udp log prefix \"pre \" group 7; }
+        chain fwd { type filter hook forward priority 0; meta l4proto udp log prefix \"fwd \" group 7; }
+        chain post { type filter hook postrouting priority 0; meta l4proto udp log prefix \"post \" group 7; }
+    }";
+
+/// A router that itself listens on the port of the traffic that it forwards, on every address.
+fn forwarded_traffic_is_nobodys(attribution: &str) {
+    let (client, router, server) = (Netns::new("left"), Netns::new("router"), Netns::new("right"));
+    let (_, router_left) = veth(&client, &router);
+    let (router_right, server_port) = veth(&router, &server);
+    client.ip(&format!("route add default via {}", router_left.v4));
+    server.ip(&format!("route add default via {}", router_right.v4));
+    router
+        .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+        .expect("forwarding can be switched on");
+    router.nft(ROUTER_RULES);
+    let path = router.path().display().to_string();
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &path,
+        "--attribution",
+        attribution,
+        "--output",
+        "json",
+    ];
+    let agent = Agent::start(&arguments, &[]);
+
+    let bystander = Workload::start(&router, "udp-server", "0.0.0.0:0".parse().unwrap());
+    let address = SocketAddr::new(server_port.v4.into(), bystander.truth.address.port());
+    let receiver = Workload::start(&server, "udp-server", address);
+    let sender = Workload::start(&client, "udp-client", address);
+    // Three questions and three answers, at three hooks each.
+    wait_for("all records", || (agent.output().len() >= 18).then_some(()));
+    let ended = agent.stop();
+    sender.release();
+    receiver.release();
+    drop(bystander);
+    let records = Seen::from_json(&ended.stdout);
+    assert_eq!(records.len(), 18, "{}", ended.messages());
+    for seen in &records {
+        assert_eq!(seen.text("process.pid"), None, "{seen:?}");
+        assert_eq!(seen.text("nflog.owner.method"), Some("none"), "{seen:?}");
+        let reason = seen.text("nflog.owner.reason").expect("a reason");
+        assert!(["forwarded", "no-socket"].contains(&reason), "{seen:?}");
+    }
+}
+
+#[test]
+fn probes_give_forwarded_traffic_to_nobody() {
+    if has_kprobes() {
+        forwarded_traffic_is_nobodys("probes");
+    }
+}
+
+#[test]
+fn without_probes_forwarded_traffic_is_nobodys_either() {
+    forwarded_traffic_is_nobodys("sockdiag");
 }

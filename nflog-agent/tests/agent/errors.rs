@@ -77,7 +77,7 @@ fn without_privileges_the_remedy_is_root() {
     {
         Ok(output) => assert_fails(&output, 77, &["CAP_NET_ADMIN", "root"]),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("SKIPPED: no setpriv in this guest")
+            println!("SKIPPED: no setpriv in this guest");
         }
         Err(error) => panic!("setpriv: {error}"),
     }

@@ -92,28 +92,29 @@ impl Netns {
 
     /// Loads rules, or returns what nft says against them.
     pub(crate) fn try_nft(&self, ruleset: &str) -> Result<(), String> {
-        let mut child = self
-            .command("nft")
-            .args(["-f", "-"])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("ip is in PATH");
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        stdin.write_all(ruleset.as_bytes()).expect("nft reads its input");
-        drop(stdin);
-        let output = child.wait_with_output().expect("nft ends");
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
+        self.run(|| {
+            let mut child = Command::new("nft")
+                .args(["-f", "-"])
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("nft is in PATH");
+            let mut stdin = child.stdin.take().expect("stdin is piped");
+            stdin.write_all(ruleset.as_bytes()).expect("nft reads its input");
+            drop(stdin);
+            let output = child.wait_with_output().expect("nft ends");
+            if output.status.success() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            }
+        })
     }
 
     /// Packets counted by the rule that has a `counter` and the comment `comment`.
     #[track_caller]
     pub(crate) fn counter(&self, comment: &str) -> u64 {
-        let rules = run(self.command("nft").args(["list", "ruleset"]));
+        let rules = self.run(|| run(Command::new("nft").args(["list", "ruleset"])));
         let tag = format!("comment \"{comment}\"");
         rules
             .lines()
@@ -123,7 +124,7 @@ impl Netns {
             .unwrap_or_else(|| panic!("no rule with a counter and {tag} in:\n{rules}"))
     }
 
-    /// Runs a closure on a thread inside the namespace; sockets that it opens stay there.
+    /// Runs a closure on a thread inside the namespace; sockets that it opens stay there, and so do processes.
     #[track_caller]
     pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         match self.netns().run(f) {

@@ -10,7 +10,7 @@ use crate::sock::Sock;
 ///
 /// match-proto: `void inet_sock_destruct(struct sock *sk)`
 #[kprobe]
-pub fn inet_sock_destruct(ctx: ProbeContext) -> u32 {
+pub(crate) fn inet_sock_destruct(ctx: ProbeContext) -> u32 {
     if let Some(sock) = ctx.arg(0).and_then(Sock::new) {
         let _ = forget(sock);
     }

@@ -12,7 +12,7 @@ use crate::sock::Sock;
 ///
 /// match-proto: `inet_csk_reqsk_queue_hash_add(struct sock *sk, struct request_sock *req`
 #[kprobe]
-pub fn inet_csk_reqsk_queue_hash_add(ctx: ProbeContext) -> u32 {
+pub(crate) fn inet_csk_reqsk_queue_hash_add(ctx: ProbeContext) -> u32 {
     if let (Some(listener), Some(request)) = (ctx.arg(0).and_then(Sock::new), ctx.arg(1).and_then(Sock::new))
     {
         let _ = requested(request, listener);
@@ -26,14 +26,14 @@ pub fn inet_csk_reqsk_queue_hash_add(ctx: ProbeContext) -> u32 {
 /// match-proto: `struct sock *tcp_v4_syn_recv_sock(const struct sock *sk,`
 /// match-proto: `static struct sock *tcp_v6_syn_recv_sock(const struct sock *sk,`
 #[kprobe]
-pub fn syn_recv_sock(ctx: ProbeContext) -> u32 {
+pub(crate) fn syn_recv_sock(ctx: ProbeContext) -> u32 {
     remember_parent(ctx.arg(0));
     0
 }
 
 /// At return the child has its addresses. `NULL` if it could not be made.
 #[kretprobe]
-pub fn syn_recv_sock_ret(ctx: RetProbeContext) -> u32 {
+pub(crate) fn syn_recv_sock_ret(ctx: RetProbeContext) -> u32 {
     let _ = adopt(ctx.ret());
     0
 }

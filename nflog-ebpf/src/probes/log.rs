@@ -1,16 +1,20 @@
 //! The log call itself: before the NFLOG message exists, write down whose packet it is.
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
-use nflog_common::{SocketOwner, Stat, method, reason};
+use nflog_common::{PacketKey, SocketOwner, Stat, method, reason};
 
-use crate::kernel::Pointer;
+use crate::kernel::{Pointer, monotonic};
 use crate::maps::{GROUPS, PACKETS, PortKey, SocketTuple, WORK, Work, count, offset};
-use crate::packet::{NF_INET_FORWARD, NF_INET_LOCAL_IN, TCP_ACK, TCP_SYN, parse, socket_tuple};
-use crate::registry::{Found, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple};
+use crate::packet::{
+    ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, NF_INET_FORWARD, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT, TCP_ACK,
+    TCP_SYN, parse, socket_tuple,
+};
+use crate::registry::{
+    Found, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
+};
 use crate::sock::{AF_INET, AF_INET6, Holder, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT};
 
 /// `NF_LOG_TYPE_ULOG`: the rule logs to NFLOG, not to the kernel log.
@@ -20,7 +24,7 @@ const NF_LOG_TYPE_ULOG: u8 = 1;
 ///
 /// match-proto: `void nf_log_packet(struct net *net, u_int8_t pf, unsigned int hooknum, const struct sk_buff *skb,`
 #[kprobe]
-pub fn nf_log_packet(ctx: ProbeContext) -> u32 {
+pub(crate) fn nf_log_packet(ctx: ProbeContext) -> u32 {
     let _ = logged(&ctx);
     0
 }
@@ -44,11 +48,11 @@ fn logged(ctx: &ProbeContext) -> Option<()> {
     let work = unsafe { &mut *work };
     work.key.netns = Pointer::new(ctx.arg(0)?)?.read(offset!(net_ns_inum))?;
     work.key.hook = hook;
-    let Some(tcp_flags) = parse(skb, family, &mut work.key) else {
+    let Some(detail) = parse(skb, family, &mut work.key) else {
         count(Stat::Unparsable);
         return None;
     };
-    let found = find(skb, work, tcp_flags).unwrap_or(Found::nobody(reason::NO_SOCKET));
+    let found = find(skb, work, detail).unwrap_or(Found::nobody(reason::NO_SOCKET));
     if let Found::Owner { .. } = found {
         count(Stat::Attributed);
     }
@@ -82,7 +86,7 @@ fn is_ours(loginfo: Pointer) -> Option<bool> {
 }
 
 #[inline(always)]
-fn find(skb: Pointer, work: &mut Work, tcp_flags: u8) -> Option<Found> {
+fn find(skb: Pointer, work: &mut Work, detail: u8) -> Option<Found> {
     let Work {
         answer: _,
         key,
@@ -94,12 +98,11 @@ fn find(skb: Pointer, work: &mut Work, tcp_flags: u8) -> Option<Found> {
     }
     socket_tuple(key, tuple);
     let tcp = key.protocol == IPPROTO_TCP;
-    let handshake = tcp_flags & (TCP_SYN | TCP_ACK);
     let Some(sock) = Sock::new(skb.read(offset!(sk_buff_sk))?) else {
         return if key.hook > NF_INET_LOCAL_IN {
-            sent_without_socket(tuple, port, tcp, handshake)
+            sent_without_socket(key, tuple, port, detail)
         } else {
-            received_without_socket(tuple, port, tcp, handshake)
+            received_without_socket(key, tuple, port, detail)
         };
     };
     match sock.state()? {
@@ -113,33 +116,46 @@ fn find(skb: Pointer, work: &mut Work, tcp_flags: u8) -> Option<Found> {
 
 /// The kernel sends without a socket: the SYN-ACK of a SYN cookie, the end of a closed connection, tunnels.
 #[inline(always)]
-fn sent_without_socket(tuple: &SocketTuple, port: &mut PortKey, tcp: bool, handshake: u8) -> Option<Found> {
-    if !tcp {
+fn sent_without_socket(
+    key: &PacketKey,
+    tuple: &SocketTuple,
+    port: &mut PortKey,
+    detail: u8,
+) -> Option<Found> {
+    if key.protocol != IPPROTO_TCP {
         return None;
     }
-    if handshake == TCP_SYN | TCP_ACK {
-        by_port(tuple, port)
-    } else {
-        by_tombstone(tuple)
+    if key.hook == NF_INET_LOCAL_OUT && detail & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
+        return by_port(tuple, port);
     }
+    by_tombstone(tuple)
 }
 
 #[inline(always)]
 fn received_without_socket(
+    key: &PacketKey,
     tuple: &SocketTuple,
     port: &mut PortKey,
-    tcp: bool,
-    handshake: u8,
+    detail: u8,
 ) -> Option<Found> {
-    if tcp {
-        if let Some(found) = by_tuple(tuple) {
-            return Some(found);
+    match key.protocol {
+        IPPROTO_TCP => {
+            if let Some(found) = by_tuple(tuple) {
+                return Some(found);
+            }
+            if detail & (TCP_SYN | TCP_ACK) != TCP_SYN {
+                return by_request(tuple).or_else(|| by_tombstone(tuple));
+            }
         }
-        if handshake != TCP_SYN {
-            return by_request(tuple).or_else(|| by_tombstone(tuple));
-        }
+        // Requests are answered by the kernel itself.
+        IPPROTO_ICMP | IPPROTO_ICMPV6 if detail != ECHO_REPLY => return None,
+        _ => {}
     }
-    by_port(tuple, port)
+    if key.hook == NF_INET_LOCAL_IN {
+        by_port(tuple, port)
+    } else {
+        by_exact_port(tuple, port)
+    }
 }
 
 #[inline(always)]
@@ -183,12 +199,7 @@ fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
         if same_process && old.method == answer.method && old.reason == answer.reason {
             return Some(());
         }
-        // SAFETY: takes no arguments and cannot fail.
-        answer.changed_at = if same_process {
-            old.changed_at
-        } else {
-            unsafe { bpf_ktime_get_ns() }
-        };
+        answer.changed_at = if same_process { old.changed_at } else { monotonic() };
     }
     debug!(
         ctx,

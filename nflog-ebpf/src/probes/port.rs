@@ -17,14 +17,14 @@ use crate::task::current_tgid;
 /// match-proto: `int udp_lib_get_port(struct sock *sk, unsigned short snum,`
 /// match-proto: `int ping_get_port(struct sock *sk, unsigned short ident)`
 #[kprobe]
-pub fn get_port(ctx: ProbeContext) -> u32 {
+pub(crate) fn get_port(ctx: ProbeContext) -> u32 {
     remember(ctx.arg(0));
     0
 }
 
 /// At return, when the port is known.
 #[kretprobe]
-pub fn get_port_ret(ctx: RetProbeContext) -> u32 {
+pub(crate) fn get_port_ret(ctx: RetProbeContext) -> u32 {
     if let Some(sock) = recall()
         && ctx.ret::<i32>() == 0
     {
@@ -36,7 +36,7 @@ pub fn get_port_ret(ctx: RetProbeContext) -> u32 {
 
 /// Keeps a probed function's socket for its return probe in the same thread.
 #[inline(always)]
-pub fn remember(sock: Option<u64>) {
+pub(crate) fn remember(sock: Option<u64>) {
     if let Some(sock) = sock
         && SCRATCH
             .insert(bpf_get_current_pid_tgid(), sock, BPF_ANY.into())
@@ -48,7 +48,7 @@ pub fn remember(sock: Option<u64>) {
 
 /// The socket that [`remember`] kept for this thread.
 #[inline(always)]
-pub fn recall() -> Option<Sock> {
+pub(crate) fn recall() -> Option<Sock> {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: the value is copied out at once.
     let address = *unsafe { SCRATCH.get(thread) }?;

@@ -12,9 +12,9 @@ use crate::sock::Sock;
 ///
 /// match-proto: `_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
 #[kprobe]
-pub fn sendmsg(ctx: ProbeContext) -> u32 {
+pub(crate) fn sendmsg(ctx: ProbeContext) -> u32 {
     if let Some(sock) = ctx.arg(0).and_then(Sock::new) {
-        sends(sock, method::SOCKET);
+        let _ = sends(sock, method::SOCKET);
     }
     0
 }

@@ -14,7 +14,7 @@ use crate::task::current_tgid;
 ///
 /// match-proto: `int tcp_connect(struct sock *sk)`
 #[kprobe]
-pub fn tcp_connect(ctx: ProbeContext) -> u32 {
+pub(crate) fn tcp_connect(ctx: ProbeContext) -> u32 {
     if let Some(sock) = ctx.arg(0).and_then(Sock::new) {
         debug!(&ctx, "tcp_connect by {}", current_tgid());
         let _ = stamp(sock, method::SOCKET, true, false);
@@ -24,14 +24,14 @@ pub fn tcp_connect(ctx: ProbeContext) -> u32 {
 
 /// match-proto: `int inet_csk_listen_start(struct sock *sk` (5.10 has a second argument)
 #[kprobe]
-pub fn inet_csk_listen_start(ctx: ProbeContext) -> u32 {
+pub(crate) fn inet_csk_listen_start(ctx: ProbeContext) -> u32 {
     remember(ctx.arg(0));
     0
 }
 
 /// At return, because a listen without bind gets its port inside.
 #[kretprobe]
-pub fn inet_csk_listen_start_ret(ctx: RetProbeContext) -> u32 {
+pub(crate) fn inet_csk_listen_start_ret(ctx: RetProbeContext) -> u32 {
     if let Some(sock) = recall()
         && ctx.ret::<i32>() == 0
     {
@@ -46,7 +46,7 @@ pub fn inet_csk_listen_start_ret(ctx: RetProbeContext) -> u32 {
 ///
 /// match-proto: `void security_sock_graft(struct sock *sk, struct socket *parent)`
 #[kprobe]
-pub fn security_sock_graft(ctx: ProbeContext) -> u32 {
+pub(crate) fn security_sock_graft(ctx: ProbeContext) -> u32 {
     if let Some(sock) = ctx.arg(0).and_then(Sock::new)
         && let Some(AF_INET | AF_INET6) = sock.family()
     {
@@ -60,7 +60,7 @@ pub fn security_sock_graft(ctx: ProbeContext) -> u32 {
 ///
 /// match-proto: `struct sock *inet_csk_accept(struct sock *sk,`
 #[kretprobe]
-pub fn inet_csk_accept(ctx: RetProbeContext) -> u32 {
+pub(crate) fn inet_csk_accept(ctx: RetProbeContext) -> u32 {
     if let Some(sock) = Sock::new(ctx.ret()) {
         debug!(&ctx, "accept by {}", current_tgid());
         accepted(sock);

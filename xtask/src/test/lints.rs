@@ -1,11 +1,14 @@
 //! clippy with warnings denied: the workspace, the NFLOG library without the agent, the eBPF crate.
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use anyhow::{Context as _, Result};
 
 use super::Counts;
 use crate::artifacts;
 use crate::paths;
-use crate::process::run;
+use crate::process::{output, run};
 use crate::setup::toolchain::{REMEDY, Toolchain};
 
 pub(super) fn workspace() -> Result<Counts> {
@@ -32,14 +35,15 @@ pub(super) fn library_alone() -> Result<Counts> {
     Ok(Counts::default())
 }
 
-/// With the toolchain that builds it; rustup's nightly may come without clippy, Debian's is a package of setup's.
+/// With the toolchain that builds it. `cargo clippy` would pick rustup's driver; so the driver is named, as `cargo clippy` does
+/// inside. A nightly without clippy at least denies the compiler's warnings.
 pub(super) fn ebpf() -> Result<Counts> {
     let toolchain = Toolchain::find().context(REMEDY)?;
     let mut command = toolchain.cargo();
     command
         .current_dir(paths::root())
         .args([
-            "clippy",
+            "check",
             "--locked",
             "--package",
             "nflog-ebpf",
@@ -48,12 +52,32 @@ pub(super) fn ebpf() -> Result<Counts> {
             "bpfel-unknown-none",
         ])
         .args(["-Z", "build-std=core", "--target-dir"])
-        .arg(paths::target().join("ebpf"))
-        .args(["--", "-D", "warnings"])
+        .arg(paths::target().join("ebpf-lint"))
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            "--cfg=bpf_target_arch=\"x86_64\"\u{1f}-Cpanic=abort",
+            "--cfg=bpf_target_arch=\"x86_64\"\u{1f}-Cpanic=abort\u{1f}-Dwarnings",
         );
+    match clippy_driver(&toolchain) {
+        Some(driver) => {
+            command.env("RUSTC_WORKSPACE_WRAPPER", driver);
+            command.env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
+        }
+        None => println!(
+            "SKIPPED: clippy of the eBPF crate, because {toolchain:?} has no clippy-driver; warnings are denied"
+        ),
+    }
     run(&mut command)?;
     Ok(Counts::default())
+}
+
+fn clippy_driver(toolchain: &Toolchain) -> Option<PathBuf> {
+    let path = match toolchain {
+        Toolchain::DebianWeb => PathBuf::from("/usr/bin/clippy-driver"),
+        Toolchain::Nightly => {
+            let found =
+                output(Command::new("rustup").args(["which", "--toolchain", "nightly", "clippy-driver"]));
+            PathBuf::from(found.ok()?.trim())
+        }
+    };
+    path.exists().then_some(path)
 }

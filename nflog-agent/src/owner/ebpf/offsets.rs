@@ -52,7 +52,7 @@ fn byte_offset(member: Member, structure: &'static str, path: &'static str) -> R
         structure,
         member: path,
     };
-    if member.bit_size != 0 || member.bit_offset % 8 != 0 {
+    if member.bit_size != 0 || !member.bit_offset.is_multiple_of(8) {
         return Err(missing);
     }
     u16::try_from(member.bit_offset / 8).map_err(|_| missing)
