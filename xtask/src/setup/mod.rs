@@ -53,7 +53,8 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
-const VM_PROGRAMS: [Requirement; 9] = [
+const VM_PROGRAMS: [Requirement; 10] = [
+    Requirement::program("setpriv", "util-linux"),
     Requirement::program("qemu-system-x86_64", "qemu-system-x86"),
     Requirement::program("busybox", "busybox-static"),
     Requirement::program("depmod", "kmod"),
