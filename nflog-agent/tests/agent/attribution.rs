@@ -324,9 +324,9 @@ fn rust_log_shows_the_messages_of_the_probes() {
 /// Log what passes a router, at every hook it passes.
 const ROUTER_RULES: &str = "
     table ip t {
-        chain pre { type filter hook prerouting priority 0; meta l4proto udp log prefix \"pre \" group 7; }
-        chain fwd { type filter hook forward priority 0; meta l4proto udp log prefix \"fwd \" group 7; }
-        chain post { type filter hook postrouting priority 0; meta l4proto udp log prefix \"post \" group 7; }
+        chain before { type filter hook prerouting priority 0; meta l4proto udp log prefix \"pre \" group 7; }
+        chain through { type filter hook forward priority 0; meta l4proto udp log prefix \"fwd \" group 7; }
+        chain after { type filter hook postrouting priority 0; meta l4proto udp log prefix \"post \" group 7; }
     }";
 
 /// A router that itself listens on the port of the traffic that it forwards, on every address.

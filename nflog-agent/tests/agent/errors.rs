@@ -161,6 +161,32 @@ fn a_kernel_without_kprobes_is_said_once_and_the_agent_runs() {
     assert_fails(&demanded, 69, &["kprobes", "--attribution auto"]);
 }
 
+/// The kernel's BTF is hidden behind an empty file system in a mount namespace of the agent's own.
+#[test]
+fn a_kernel_without_btf_is_said_once_and_the_agent_runs() {
+    if !has_kprobes() {
+        return;
+    }
+    let netns = Netns::new("no-btf");
+    let script = format!(
+        "mount -t tmpfs none /sys/kernel/btf && exec {} run --group 7 --netns {} --output json",
+        binary().display(),
+        netns.path().display()
+    );
+    let mut command = Command::new("unshare");
+    let mut agent = Agent::from(command.args(["-m", "sh", "-c", &script]).env("RUST_LOG", "info"));
+    agent.wait_until_said("reading group");
+    let ended = agent.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.messages());
+    let degraded: Vec<_> = ended
+        .stderr
+        .iter()
+        .filter(|line| line.contains("degraded attribution"))
+        .collect();
+    assert_eq!(degraded.len(), 1, "{}", ended.messages());
+    assert!(degraded[0].contains("CONFIG_DEBUG_INFO_BTF"), "{degraded:?}");
+}
+
 #[test]
 fn a_reader_of_the_output_that_goes_away_ends_the_agent_quietly() {
     let netns = Netns::new("pipe");
@@ -171,8 +197,7 @@ fn a_reader_of_the_output_that_goes_away_ends_the_agent_quietly() {
         "{} run --group 7 --netns {path} --attribution sockdiag --output json | head -n 1",
         binary().display()
     );
-    let agent = Agent::from(command.args(["-c", &script]).env("RUST_LOG", "info"));
-    let mut agent = agent;
+    let mut agent = Agent::from(command.args(["-c", &script]).env("RUST_LOG", "info"));
     agent.wait_until_said("reading group");
     for _ in 0..20 {
         netns.run(|| {

@@ -20,9 +20,9 @@ use crate::vm::protocol::{AGENT_PATH, Mode, PLAN_PATH, Plan, TESTS_DIRECTORY};
 const TEST_PREFIXES: [&str; 3] = ["agent", "kprobe", "nflog"];
 /// Dynamic programs of the host that the tests call.
 const PROGRAMS: [&str; 3] = ["ip", "nft", "setpriv"];
-const BUSYBOX_APPLETS: [&str; 24] = [
+const BUSYBOX_APPLETS: [&str; 25] = [
     "ash", "cat", "chmod", "dmesg", "false", "grep", "head", "kill", "less", "ls", "lsmod", "mkdir", "mount",
-    "nc", "ping", "poweroff", "ps", "sh", "sleep", "sync", "tail", "top", "true", "vi",
+    "nc", "ping", "poweroff", "ps", "sh", "sleep", "sync", "tail", "top", "true", "unshare", "vi",
 ];
 const FILES: [(&str, &str); 5] = [
     (
