@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use nflog_agent::agent::{self, EXIT_USAGE};
 use nflog_agent::cli::{Cli, Command, usage_line};
 use tracing_subscriber::EnvFilter;
@@ -11,6 +12,11 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        // Without arguments the whole help is more use than a line.
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            return ExitCode::from(EXIT_USAGE);
+        }
         Err(error) if error.use_stderr() => {
             eprintln!("{}", usage_line(&error));
             return ExitCode::from(EXIT_USAGE);

@@ -67,7 +67,10 @@ pub enum ConfigError {
 #[non_exhaustive]
 pub enum NetnsError {
     /// The file that stands for the namespace cannot be opened.
-    #[error("cannot open network namespace {}: {source}", path.display())]
+    #[error(
+        "cannot open network namespace {}: {source}; `ip netns list` shows those with a name, /proc/PID/ns/net is a process's",
+        path.display()
+    )]
     Open {
         /// The file.
         path: PathBuf,

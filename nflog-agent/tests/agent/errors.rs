@@ -49,7 +49,7 @@ fn a_namespace_that_does_not_exist_is_named() {
     assert_fails(
         &run(&["--group", "7", "--netns", "no-such-netns"], &[]),
         64,
-        &["/run/netns/no-such-netns"],
+        &["/run/netns/no-such-netns", "ip netns list"],
     );
 }
 
