@@ -42,19 +42,7 @@ fn build() -> Result<(), String> {
     let linker = bpf_linker(target_dir).ok_or_else(|| format!("no bpf-linker; {REMEDY}"))?;
     let ebpf_target = target_dir.join("ebpf");
     run(toolchain
-        .cargo()
-        .current_dir(&workspace)
-        .args([
-            "build",
-            "--locked",
-            "--package",
-            "nflog-ebpf",
-            "--release",
-            "--target",
-            "bpfel-unknown-none",
-        ])
-        .args(["-Z", "build-std=core", "--target-dir"])
-        .arg(&ebpf_target)
+        .ebpf_crate("build", &workspace, &ebpf_target)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker)?))?;
     let object = ebpf_target.join("bpfel-unknown-none/release/nflog-ebpf");
     fs::copy(&object, out_dir.join("nflog-ebpf.o"))

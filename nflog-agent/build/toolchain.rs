@@ -65,6 +65,23 @@ impl Toolchain {
         }
         command
     }
+
+    /// `cargo <verb>` of the eBPF crate in `workspace`, for the BPF target, with `core` built from source.
+    pub(crate) fn ebpf_crate(&self, verb: &str, workspace: &Path, target_dir: &Path) -> Command {
+        let mut command = self.cargo();
+        command
+            .current_dir(workspace)
+            .args([verb, "--locked", "--package", "nflog-ebpf", "--release"])
+            .args([
+                "--target",
+                "bpfel-unknown-none",
+                "-Z",
+                "build-std=core",
+                "--target-dir",
+            ])
+            .arg(target_dir);
+        command
+    }
 }
 
 /// bpf-linker: in `<target>/tools/bin`, where `cargo xtask setup` puts it, else in PATH.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::has_kprobes;
 use crate::otlp::Collector;
-use crate::program::Agent;
+use crate::program::{Agent, Ended};
 use crate::seen::Seen;
 use crate::support::{Netns, veth, wait_for};
 use crate::workload::{Truth, Workload};
@@ -188,6 +188,31 @@ fn exchanges(wire: &Wire) -> Vec<Exchange> {
         .collect()
 }
 
+/// What a watched set of exchanges left behind.
+struct Watched {
+    ended: Ended,
+    expectations: Vec<Expectation>,
+    /// Packets that the rules counted.
+    logged: u64,
+}
+
+/// Closes the exchanges, lets their last packets pass, and stops the agent.
+#[track_caller]
+fn finish(agent: Agent, exchanges: Vec<Exchange>, logged: impl Fn() -> u64) -> Watched {
+    let expectations = exchanges.iter().map(Expectation::of).collect();
+    exchanges.into_iter().for_each(Exchange::close);
+    // The last ACKs are under way when the processes have ended.
+    std::thread::sleep(Duration::from_millis(200));
+    let logged = logged();
+    let ended = agent.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.messages());
+    Watched {
+        ended,
+        expectations,
+        logged,
+    }
+}
+
 #[test]
 fn probes_name_every_owner_between_two_namespaces() {
     if !has_kprobes() {
@@ -198,14 +223,12 @@ fn probes_name_every_owner_between_two_namespaces() {
     let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     arguments.extend(["--attribution", "probes", "--output", "json"]);
     let agent = Agent::start(&arguments, &[]);
-    let exchanges = exchanges(&wire);
-    let expectations: Vec<_> = exchanges.iter().map(Expectation::of).collect();
-    exchanges.into_iter().for_each(Exchange::close);
-    // The last ACKs are under way when the processes have ended.
-    std::thread::sleep(Duration::from_millis(200));
-    let logged = wire.logged();
-    let ended = agent.stop();
-    assert_eq!(ended.code, Some(0), "{}", ended.messages());
+    let watched = finish(agent, exchanges(&wire), || wire.logged());
+    let Watched {
+        ended,
+        expectations,
+        logged,
+    } = watched;
     let records = Seen::from_json(&ended.stdout);
     assert_eq!(records.len() as u64, logged, "{}", ended.messages());
     assert_owned(&records, &expectations, &PROBES);
@@ -237,13 +260,12 @@ fn a_collector_receives_every_owner_over_otlp() {
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
     ];
     let agent = Agent::start(&arguments, &environment);
-    let exchanges = exchanges(&wire);
-    let expectations: Vec<_> = exchanges.iter().map(Expectation::of).collect();
-    exchanges.into_iter().for_each(Exchange::close);
-    std::thread::sleep(Duration::from_millis(200));
-    let logged = wire.logged();
-    let ended = agent.stop();
-    assert_eq!(ended.code, Some(0), "{}", ended.messages());
+    let watched = finish(agent, exchanges(&wire), || wire.logged());
+    let Watched {
+        ended,
+        expectations,
+        logged,
+    } = watched;
     let records = Seen::from_otlp(&collector.requests());
     assert_eq!(records.len() as u64, logged, "{}", ended.messages());
     assert_owned(&records, &expectations, &PROBES);
@@ -275,11 +297,14 @@ fn a_loopback_packet_has_a_sender_and_a_receiver() {
         .into_iter()
         .flat_map(|kind| addresses.map(|address| Exchange::run(&netns, &netns, kind, address)))
         .collect();
-    let expectations: Vec<_> = exchanges.iter().map(Expectation::of).collect();
-    exchanges.into_iter().for_each(Exchange::close);
-    std::thread::sleep(Duration::from_millis(200));
-    let ended = agent.stop();
+    let logged = || netns.counter("sent") + netns.counter("received");
+    let Watched {
+        ended,
+        expectations,
+        logged,
+    } = finish(agent, exchanges, logged);
     let records = Seen::from_json(&ended.stdout);
+    assert_eq!(records.len() as u64, logged, "{}", ended.messages());
     assert_owned(&records, &expectations, &PROBES);
 }
 

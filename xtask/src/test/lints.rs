@@ -39,24 +39,11 @@ pub(super) fn library_alone() -> Result<Counts> {
 /// inside. A nightly without clippy at least denies the compiler's warnings.
 pub(super) fn ebpf() -> Result<Counts> {
     let toolchain = Toolchain::find().context(REMEDY)?;
-    let mut command = toolchain.cargo();
-    command
-        .current_dir(paths::root())
-        .args([
-            "check",
-            "--locked",
-            "--package",
-            "nflog-ebpf",
-            "--release",
-            "--target",
-            "bpfel-unknown-none",
-        ])
-        .args(["-Z", "build-std=core", "--target-dir"])
-        .arg(paths::target().join("ebpf-lint"))
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            "--cfg=bpf_target_arch=\"x86_64\"\u{1f}-Cpanic=abort\u{1f}-Dwarnings",
-        );
+    let mut command = toolchain.ebpf_crate("check", &paths::root(), &paths::target().join("ebpf-lint"));
+    command.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        "--cfg=bpf_target_arch=\"x86_64\"\u{1f}-Cpanic=abort\u{1f}-Dwarnings",
+    );
     match clippy_driver(&toolchain) {
         Some(driver) => {
             command.env("RUSTC_WORKSPACE_WRAPPER", driver);
