@@ -13,7 +13,7 @@ use nflog_agent::nflog::{
     Batch, Config, ConfigBuilder, CopyMode, Flags, Loss, NetnsError, Nflog, OpenError, Warning,
 };
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use support::{Netns, PATIENCE};
+use support::{Netns, PATIENCE, wait_for};
 
 const GROUP: u16 = 5;
 const PORT: u16 = 7777;
@@ -38,6 +38,12 @@ fn config(netns: &Netns) -> ConfigBuilder {
 
 fn open(builder: ConfigBuilder) -> Nflog {
     Nflog::open(&builder.build().unwrap()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Frees the groups now. Dropping the reader does so too, but not while another test's thread is between fork and exec, when
+/// its child holds a copy of the socket.
+fn close(nflog: Nflog) {
+    nflog.close(|_| ()).unwrap();
 }
 
 /// Sends `count` datagrams over loopback.
@@ -217,6 +223,7 @@ fn packets_that_come_while_groups_are_being_bound_are_not_lost() {
             }
             // `take` checks that every group's first number is 0 or what is said to be lost: nothing may be.
             assert_eq!(tally.lost, 0);
+            close(nflog);
         }
     });
 }
@@ -298,7 +305,7 @@ fn a_group_with_another_reader_is_refused_and_the_reader_is_named() {
     assert!(text.contains(&names), "{text}");
     // Once it is gone, the group is free.
     drop(holder);
-    open(config(&netns));
+    wait_for("the group", || Nflog::open(&config(&netns).build().unwrap()).ok());
 }
 
 #[test]
@@ -344,13 +351,12 @@ fn a_wrong_namespace_is_named() {
 #[test]
 fn the_namespace_that_is_read_is_the_one_asked_for() {
     let netns = Netns::new("inode");
-    assert_eq!(open(config(&netns)).netns_inode(), netns.inode());
+    let by_path = open(config(&netns));
+    assert_eq!(by_path.netns_inode(), netns.inode());
     let by_fd = std::fs::File::open(netns.path()).unwrap();
     let by_fd = nflog_agent::nflog::Netns::Fd(std::sync::Arc::new(by_fd.into()));
-    assert_eq!(
-        open(Config::builder().netns(by_fd).group(GROUP)).netns_inode(),
-        netns.inode()
-    );
+    let by_fd = open(Config::builder().netns(by_fd).group(GROUP + 1));
+    assert_eq!(by_fd.netns_inode(), netns.inode());
     let by_pid = nflog_agent::nflog::Netns::Pid(std::process::id());
     let ours = Nflog::open(&Config::builder().netns(by_pid).group(54_321).build().unwrap()).unwrap();
     assert_ne!(ours.netns_inode(), netns.inode());
@@ -406,6 +412,8 @@ fn without_packet_copies_there_is_no_payload() {
         let entry = batch.next().unwrap();
         assert_eq!(entry.payload(), b"");
         assert_eq!(entry.prefix(), b"sent");
+        drop(batch);
+        close(nflog);
     }
 }
 

@@ -66,16 +66,17 @@ pub(super) fn exchange(
 ) -> Result<Answer, ExchangeError> {
     let deadline = Instant::now() + DEADLINE;
     for attempt in 0..ATTEMPTS {
-        // 0 is what logged packets carry.
-        *sequence = sequence.wrapping_add(1).max(1);
-        link.send(&request(*sequence)).map_err(ExchangeError::Send)?;
+        let number = next_sequence(sequence);
+        link.send(&request(number)).map_err(ExchangeError::Send)?;
         while Instant::now() < deadline {
             match link.recv(buffer).map_err(ExchangeError::Receive)? {
                 Received::Empty => break,
                 Received::Overrun => keep(Seen::Overrun),
                 Received::Datagram { len, truncated } => {
                     let bytes = &buffer[..len];
-                    if let Some(errno) = answer(bytes, *sequence) {
+                    if let Some((answered, errno)) = answer(bytes)
+                        && answered == number
+                    {
                         return Ok(Answer {
                             errno,
                             repeated: attempt > 0,
@@ -89,15 +90,18 @@ pub(super) fn exchange(
     Err(ExchangeError::NoAnswer)
 }
 
-/// The errno, if this datagram is the answer to request `sequence`. An answer always is the first of its datagram.
-fn answer(datagram: &[u8], sequence: u32) -> Option<i32> {
+/// Sequence number and errno, if this datagram is an answer. An answer always is alone in its datagram.
+pub(super) fn answer(datagram: &[u8]) -> Option<(u32, i32)> {
     match Frames::new(datagram).next() {
-        Some(Frame::Answer {
-            sequence: answered,
-            errno,
-        }) if answered == sequence => Some(errno),
+        Some(Frame::Answer { sequence, errno }) => Some((sequence, errno)),
         _ => None,
     }
+}
+
+/// The number of the next request. 0 is what logged packets carry.
+pub(super) fn next_sequence(sequence: &mut u32) -> u32 {
+    *sequence = sequence.wrapping_add(1).max(1);
+    *sequence
 }
 
 #[cfg(test)]

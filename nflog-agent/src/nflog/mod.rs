@@ -26,6 +26,7 @@
 mod attr;
 mod batch;
 mod bind;
+mod close;
 mod command;
 mod config;
 mod effective;

@@ -1,41 +1,35 @@
-//! The reader: opens, binds, receives, and closes in order.
+//! The reader: opens and receives.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::bind::{self, Early};
-use super::command;
 use super::config::{COPY_RANGE_MAX, Config};
 use super::effective::Effective;
-use super::error::{CloseError, OpenError, RecvError};
-use super::exchange::{Seen, exchange};
+use super::error::{OpenError, RecvError};
 use super::loss::{Account, Loss};
 use super::netns::current_inode;
 use super::socket::{NetlinkSocket, Received, monotonic_ns};
 use super::waker::Waker;
-
-/// How long [`Nflog::close`] empties a queue that others keep filling before it unbinds.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Reads NFLOG groups of one network namespace.
 ///
 /// Dropping it ends its groups at once; [`Nflog::close`] first hands out what the kernel still holds.
 #[derive(Debug)]
 pub struct Nflog {
-    socket: NetlinkSocket,
-    buffer: Box<[u8]>,
+    pub(super) socket: NetlinkSocket,
+    pub(super) buffer: Box<[u8]>,
     /// Datagrams that came while binding.
-    early: VecDeque<Early>,
-    account: Account,
+    pub(super) early: VecDeque<Early>,
+    pub(super) account: Account,
     waker: Waker,
-    effective: Effective,
+    pub(super) effective: Effective,
     netns_inode: u32,
     /// CLOCK_MONOTONIC, in ns.
-    last_empty_ns: Option<u64>,
-    sequence: u32,
+    pub(super) last_empty_ns: Option<u64>,
+    pub(super) sequence: u32,
 }
 
 impl Nflog {
@@ -126,7 +120,7 @@ impl Nflog {
     }
 
     /// Puts the next datagram into the buffer; `None` if there is none.
-    fn fetch(&mut self) -> Result<Option<usize>, RecvError> {
+    pub(super) fn fetch(&mut self) -> Result<Option<usize>, RecvError> {
         if let Some(early) = self.early.pop_front() {
             if early.truncated {
                 self.account.truncated();
@@ -167,63 +161,6 @@ impl Nflog {
     #[must_use]
     pub fn gaps(&self, group: u16) -> Option<u64> {
         self.account.gaps(group)
-    }
-
-    /// Ends the groups. Entries that the kernel holds are delivered before it confirms, and handed to `rest`. Never hangs:
-    /// when traffic outruns `rest`, it gives up after some seconds. Returns the final account.
-    ///
-    /// # Errors
-    /// If a group could not be unbound in order. The socket is closed in any case.
-    pub fn close(mut self, mut rest: impl FnMut(&mut Batch<'_>)) -> Result<Loss, CloseError> {
-        // Makes room for what the kernel flushes when it unbinds, and for its answer.
-        let deadline = Instant::now() + DRAIN_DEADLINE;
-        while let Some(len) = self.fetch()? {
-            let datagram = &self.buffer[..len];
-            rest(&mut Batch::new(
-                datagram,
-                &mut self.account,
-                monotonic_ns(),
-                self.last_empty_ns,
-            ));
-            if Instant::now() > deadline && self.early.is_empty() {
-                break;
-            }
-        }
-        for group in self.effective.groups.clone() {
-            self.unbind(group, &mut rest)?;
-        }
-        Ok(self.loss()?)
-    }
-
-    fn unbind(&mut self, group: u16, rest: &mut impl FnMut(&mut Batch<'_>)) -> Result<(), CloseError> {
-        let account = &mut self.account;
-        let last_empty_ns = self.last_empty_ns;
-        let mut keep = |seen: Seen<'_>| match seen {
-            Seen::Overrun => account.enobufs(),
-            Seen::Datagram { bytes, truncated } => {
-                if truncated {
-                    account.truncated();
-                }
-                rest(&mut Batch::new(bytes, account, monotonic_ns(), last_empty_ns));
-            }
-        };
-        let answer = exchange(
-            &self.socket,
-            &mut self.sequence,
-            &mut self.buffer,
-            |sequence| command::unbind(group, sequence),
-            &mut keep,
-        )
-        .map_err(|source| CloseError::Exchange { group, source })?;
-        match answer.errno {
-            0 => Ok(()),
-            // The first request worked, but its answer was dropped.
-            libc::ENODEV if answer.repeated => Ok(()),
-            errno => Err(CloseError::Refused {
-                group,
-                source: io::Error::from_raw_os_error(errno),
-            }),
-        }
     }
 }
 
