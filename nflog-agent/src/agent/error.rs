@@ -12,6 +12,8 @@ use crate::telemetry::metrics::MetricsError;
 pub const EXIT_USAGE: u8 = 64;
 /// The kernel lacks something (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
+/// The output cannot be written (`EX_IOERR`).
+const EXIT_IO: u8 = 74;
 /// Something else holds what the agent needs; trying later may help (`EX_TEMPFAIL`).
 const EXIT_BUSY: u8 = 75;
 /// Missing privileges (`EX_NOPERM`).
@@ -57,6 +59,12 @@ pub enum RunError {
     /// The system refuses a thread, a signal handler or a runtime.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
+    /// The output cannot be written.
+    #[error("cannot write the output: {kind}; make room, or send the output elsewhere")]
+    Output {
+        /// What the system says.
+        kind: std::io::ErrorKind,
+    },
     /// A reader failed while running.
     #[error(transparent)]
     Reader(#[from] ReaderError),
@@ -80,6 +88,7 @@ impl RunError {
             Self::Open(OpenError::GroupBusy { .. }) => EXIT_BUSY,
             Self::Open(OpenError::Netns(_)) => EXIT_USAGE,
             Self::Open(_) | Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
+            Self::Output { .. } => EXIT_IO,
             Self::System(_) | Self::Reader(_) | Self::ReaderPanicked => 1,
         }
     }

@@ -12,6 +12,7 @@ mod probes;
 mod reader;
 mod signals;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope, sleep};
@@ -201,7 +202,7 @@ impl<'a> Agent<'a> {
             if waiting.iter().any(ScopedJoinHandle::is_finished) {
                 halt("a reader has ended");
             } else if self.queue.sink_gone() {
-                halt("nobody reads the output any more");
+                halt("the output takes no more");
             }
             let finished: Vec<_>;
             (finished, waiting) = waiting.into_iter().partition(ScopedJoinHandle::is_finished);
@@ -215,7 +216,11 @@ impl<'a> Agent<'a> {
             }
             sleep(WATCH);
         }
-        result
+        // A reader that goes away is how a pipe ends; a full disk is not.
+        match self.queue.sink_error() {
+            Some(kind) if kind != ErrorKind::BrokenPipe => result.and(Err(RunError::Output { kind })),
+            _ => result,
+        }
     }
 
     fn places(&self) -> String {

@@ -3,8 +3,9 @@
 //! Pushing is lock-free: the bounds are atomic counters beside an unbounded channel. A batch counts until the worker
 //! takes it; requests in flight are bounded by the worker.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
 
@@ -52,7 +53,7 @@ pub(super) struct Shared {
     pub(super) requests: AtomicU64,
     pub(super) retries: AtomicU64,
     /// The reader of the output went away: nothing can be delivered any more.
-    pub(super) sink_gone: AtomicBool,
+    pub(super) sink_error: OnceLock<ErrorKind>,
     pub(super) reporter: Reporter,
 }
 
@@ -83,7 +84,7 @@ impl ExportQueue {
             batches: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
-            sink_gone: AtomicBool::new(false),
+            sink_error: OnceLock::new(),
             reporter,
         });
         (
@@ -132,7 +133,13 @@ impl ExportQueue {
     /// The reader of the output went away: nothing can be delivered any more, and the agent may as well stop.
     #[must_use]
     pub fn sink_gone(&self) -> bool {
-        self.shared.sink_gone.load(Ordering::Relaxed)
+        self.sink_error().is_some()
+    }
+
+    /// Why the output cannot be written any more; `BrokenPipe` when its reader went away.
+    #[must_use]
+    pub fn sink_error(&self) -> Option<ErrorKind> {
+        self.shared.sink_error.get().copied()
     }
 
     /// What is waiting and what was sent.

@@ -219,8 +219,9 @@ impl Worker {
 
     fn refusal(&self, failure: &Failure) -> LossReason {
         match failure {
-            Failure::Output(_) => {
-                self.shared.sink_gone.store(true, Ordering::Relaxed);
+            Failure::Output(kind) => {
+                // The first failure is the cause; later ones only follow from it.
+                let _ = self.shared.sink_error.set(*kind);
                 LossReason::Pipe
             }
             _ => LossReason::Permanent,

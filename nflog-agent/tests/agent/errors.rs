@@ -188,6 +188,39 @@ fn a_kernel_without_btf_is_said_once_and_the_agent_runs() {
 }
 
 #[test]
+fn a_full_disk_ends_the_agent_with_an_error_and_a_count() {
+    let netns = Netns::new("full");
+    netns.nft(RULES);
+    let path = netns.path().display().to_string();
+    let mut command = Command::new("sh");
+    let script = format!(
+        "exec {} run --group 7 --netns {path} --attribution sockdiag --output json > /dev/full",
+        binary().display()
+    );
+    let mut agent = Agent::from(command.args(["-c", &script]).env("RUST_LOG", "info"));
+    agent.wait_until_said("reading group");
+    netns.run(|| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"x", "127.0.0.1:4242").unwrap();
+    });
+    let ended = agent.wait();
+    assert_eq!(ended.code, Some(74), "{}", ended.messages());
+    assert!(
+        ended.messages().contains("cannot write the output"),
+        "{}",
+        ended.messages()
+    );
+    assert_eq!(
+        (
+            ended.count("received"),
+            ended.count("exported"),
+            ended.count("lost")
+        ),
+        (1, 0, 1)
+    );
+}
+
+#[test]
 fn a_reader_of_the_output_that_goes_away_ends_the_agent_quietly() {
     let netns = Netns::new("pipe");
     netns.nft(RULES);
