@@ -11,6 +11,27 @@ const RULES: &str = "
         chain out { type filter hook output priority 0; udp dport 4242 log group 7; }
     }";
 
+/// One packet for the rule.
+fn knock(netns: &Netns) {
+    netns.run(|| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"x", "127.0.0.1:4242").unwrap();
+    });
+}
+
+/// A reading agent that a shell started, with `after` behind its command line.
+#[track_caller]
+fn from_shell(netns: &Netns, after: &str) -> Agent {
+    let arguments = format!(
+        "run --group 7 --netns {} --attribution sockdiag --output json",
+        netns.path().display()
+    );
+    let script = format!("{} {arguments} {after}", binary().display());
+    let mut agent = Agent::from(Command::new("sh").args(["-c", &script]).env("RUST_LOG", "info"));
+    agent.wait_until_said("reading group");
+    agent
+}
+
 /// Runs the agent to its end.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary());
@@ -117,10 +138,7 @@ fn a_collector_that_is_down_is_said_once_and_its_records_are_counted() {
         &["--group", "7", "--netns", &path, "--shutdown-timeout", "1s"],
         &environment,
     );
-    netns.run(|| {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.send_to(b"x", "127.0.0.1:4242").unwrap();
-    });
+    knock(&netns);
     std::thread::sleep(std::time::Duration::from_millis(2500));
     let ended = agent.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.messages());
@@ -191,18 +209,8 @@ fn a_kernel_without_btf_is_said_once_and_the_agent_runs() {
 fn a_full_disk_ends_the_agent_with_an_error_and_a_count() {
     let netns = Netns::new("full");
     netns.nft(RULES);
-    let path = netns.path().display().to_string();
-    let mut command = Command::new("sh");
-    let script = format!(
-        "exec {} run --group 7 --netns {path} --attribution sockdiag --output json > /dev/full",
-        binary().display()
-    );
-    let mut agent = Agent::from(command.args(["-c", &script]).env("RUST_LOG", "info"));
-    agent.wait_until_said("reading group");
-    netns.run(|| {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.send_to(b"x", "127.0.0.1:4242").unwrap();
-    });
+    let agent = from_shell(&netns, "> /dev/full");
+    knock(&netns);
     let ended = agent.wait();
     assert_eq!(ended.code, Some(74), "{}", ended.messages());
     assert!(
@@ -224,19 +232,9 @@ fn a_full_disk_ends_the_agent_with_an_error_and_a_count() {
 fn a_reader_of_the_output_that_goes_away_ends_the_agent_quietly() {
     let netns = Netns::new("pipe");
     netns.nft(RULES);
-    let path = netns.path().display().to_string();
-    let mut command = Command::new("sh");
-    let script = format!(
-        "{} run --group 7 --netns {path} --attribution sockdiag --output json | head -n 1",
-        binary().display()
-    );
-    let mut agent = Agent::from(command.args(["-c", &script]).env("RUST_LOG", "info"));
-    agent.wait_until_said("reading group");
+    let agent = from_shell(&netns, "| head -n 1");
     for _ in 0..20 {
-        netns.run(|| {
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.send_to(b"x", "127.0.0.1:4242").unwrap();
-        });
+        knock(&netns);
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     let ended = agent.wait();
