@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// Modules without which the tests cannot run.
-const REQUIRED: [&str; 19] = [
+const REQUIRED: [&str; 20] = [
     "bridge",
     "dummy",
     "inet_diag",
@@ -30,6 +30,7 @@ const REQUIRED: [&str; 19] = [
     "tun",
     "udp_diag",
     "veth",
+    "vxlan",
 ];
 
 /// Modules that only some kernels have, or have under another name.
