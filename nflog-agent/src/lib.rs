@@ -14,6 +14,8 @@ pub mod nflog;
 #[cfg(feature = "agent")]
 pub mod agent;
 #[cfg(feature = "agent")]
+mod causes;
+#[cfg(feature = "agent")]
 pub mod cli;
 #[cfg(feature = "agent")]
 pub mod export;

@@ -15,7 +15,8 @@ use tonic::{Request, Status};
 use super::config::{Compression, OtlpConfig};
 use super::reply::{self, PartialSuccess};
 use super::retry::Failure;
-use super::transport::{TransportError, USER_AGENT, causes};
+use super::transport::{TransportError, USER_AGENT};
+use crate::causes::causes;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 

@@ -17,7 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::config::{Compression, OtlpConfig};
 use super::reply::{self, PartialSuccess};
 use super::retry::{Failure, retry_after};
-use super::transport::{self, TransportError, causes};
+use super::transport::{self, TransportError};
+use crate::causes::causes;
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 

@@ -8,6 +8,7 @@ use aya::programs::ProgramError;
 use thiserror::Error;
 
 use super::btf::BtfError;
+use crate::causes::causes;
 
 /// Why the probes cannot be used, or why one of them cannot.
 #[derive(Debug, Error)]
@@ -31,7 +32,7 @@ pub enum OpenError {
     #[error(transparent)]
     Btf(#[from] BtfError),
     /// The object cannot be loaded: maps or globals.
-    #[error("the kernel refuses the eBPF maps: {}; the agent needs CAP_BPF and CAP_PERFMON, before 5.8 CAP_SYS_ADMIN", chain(.0))]
+    #[error("the kernel refuses the eBPF maps: {}; the agent needs CAP_BPF and CAP_PERFMON, before 5.8 CAP_SYS_ADMIN", causes(.0))]
     Load(Box<EbpfError>),
     /// The embedded object lacks a map: it was built from other sources.
     #[error("the embedded eBPF object has no map `{name}`: rebuild the agent")]
@@ -46,10 +47,10 @@ pub enum OpenError {
         name: &'static str,
     },
     /// A map cannot be used.
-    #[error("eBPF map: {}", chain(.0))]
+    #[error("eBPF map: {}", causes(.0))]
     Map(#[from] MapError),
     /// The kernel refuses a program.
-    #[error("the kernel refuses the eBPF program `{name}`: {}", chain(.source))]
+    #[error("the kernel refuses the eBPF program `{name}`: {}", causes(.source))]
     Program {
         /// Program name.
         name: &'static str,
@@ -57,26 +58,11 @@ pub enum OpenError {
         source: Box<ProgramError>,
     },
     /// The probed function does not exist or cannot be probed.
-    #[error("cannot probe the kernel function `{symbol}`: {}", chain(.source))]
+    #[error("cannot probe the kernel function `{symbol}`: {}", causes(.source))]
     Attach {
         /// Kernel function.
         symbol: &'static str,
         /// Why.
         source: Box<ProgramError>,
     },
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
