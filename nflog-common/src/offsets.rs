@@ -21,7 +21,6 @@ pub struct Offsets {
     pub sk_buff_sk: u16,
     pub sk_buff_head: u16,
     pub sk_buff_network_header: u16,
-    pub sk_buff_protocol: u16,
     pub sock_family: u16,
     pub sock_state: u16,
     pub sock_num: u16,

@@ -9,5 +9,5 @@ unsafe impl aya::Pod for PacketKey {}
 unsafe impl aya::Pod for SocketOwner {}
 // SAFETY: as above.
 unsafe impl aya::Pod for LoggedOwner {}
-// SAFETY: repr(C), u16 and u8 only, no padding: 22 u16, one 4-byte Field at offset 44, 2 u16.
+// SAFETY: repr(C), u16 and u8 only, no padding: 21 u16, one 4-byte Field at offset 42, 2 u16.
 unsafe impl aya::Pod for Offsets {}

@@ -143,7 +143,6 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sk_buff_sk: 0,
     sk_buff_head: 0,
     sk_buff_network_header: 0,
-    sk_buff_protocol: 0,
     sock_family: 0,
     sock_state: 0,
     sock_num: 0,

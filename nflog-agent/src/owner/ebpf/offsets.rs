@@ -17,7 +17,6 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sk_buff_sk: at("sk_buff", "sk")?,
         sk_buff_head: at("sk_buff", "head")?,
         sk_buff_network_header: at("sk_buff", "network_header")?,
-        sk_buff_protocol: at("sk_buff", "protocol")?,
         sock_family: at("sock", "__sk_common.skc_family")?,
         sock_state: at("sock", "__sk_common.skc_state")?,
         sock_num: at("sock", "__sk_common.skc_num")?,
