@@ -17,6 +17,9 @@
 //! [`Config`] (what to ask) → `bind` with `command` and `exchange` (asking) → [`Nflog`] (receiving) → [`Frames`] (messages of
 //! a datagram) → `attr` (attributes of a message) → [`Entry`]. `seq` and `loss` keep the account of what did not arrive.
 //!
+//! [`guide`] has a page on [what the kernel does](guide::kernel), on [choosing the sizes](guide::sizes), and one that
+//! [maps every identifier of the Go library](guide::go_nflog).
+//!
 //! # Invariants
 //! - An [`Entry`] borrows the receive buffer; between the kernel and its accessors nothing is copied or allocated.
 //! - Every packet that the kernel numbers for a group between its bind and its unbind is handed out or counted in [`Loss`].
@@ -35,6 +38,7 @@ mod error;
 mod exchange;
 mod flags;
 mod frame;
+pub mod guide;
 mod hook;
 mod loss;
 mod netns;
