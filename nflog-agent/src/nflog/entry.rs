@@ -19,6 +19,8 @@ use super::uapi::{
 
 /// Bytes of an Ethernet header.
 const ETHERNET_HEADER: usize = 14;
+/// Bytes of the address in a `struct nfulnl_msg_packet_hw`.
+const HWADDR: usize = 8;
 
 /// VLAN tag that the device took off the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +192,7 @@ impl<'a> Entry<'a> {
         let Some((&[high, low, _, _], address)) = value.split_first_chunk() else {
             return false;
         };
+        let address = &address[..address.len().min(HWADDR)];
         let length = usize::from(u16::from_be_bytes([high, low]));
         if length > address.len() {
             self.problems.add(Problems::HWADDR_TOO_LONG);
