@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::attr::{Attr, Attrs};
+use super::conntrack::{Conntrack, CtState};
 use super::hook::{Family, Hook};
 use super::problems::Problems;
 use super::uapi::{
@@ -403,10 +404,23 @@ impl<'a> Entry<'a> {
         self.get(NFULA_CT, self.ct)
     }
 
+    /// The conntrack entry, decoded now from [`Entry::ct`]. What is wrong with it is in its own
+    /// [`Conntrack::problems`], not in [`Entry::problems`].
+    #[must_use]
+    pub fn conntrack(&self) -> Option<Conntrack<'a>> {
+        self.ct().map(Conntrack::decode)
+    }
+
     /// `enum ip_conntrack_info` (`NFULA_CT_INFO`).
     #[must_use]
     pub fn ct_info(&self) -> Option<u32> {
         self.get(NFULA_CT_INFO, self.ct_info)
+    }
+
+    /// How the packet relates to its connection (`NFULA_CT_INFO`).
+    #[must_use]
+    pub fn ct_state(&self) -> Option<CtState> {
+        self.ct_info().map(CtState::from)
     }
 
     /// VLAN tag (`NFULA_VLAN`, since Linux 5.4); only of families netdev and bridge.
@@ -585,7 +599,8 @@ mod tests {
         assert_eq!((entry.mark(), entry.timestamp()), (None, None));
         assert_eq!((entry.hwaddr(), entry.hwtype()), (None, None));
         assert_eq!((entry.hwheader(), entry.hwlen()), (None, None));
-        assert_eq!((entry.ct(), entry.ct_info()), (None, None));
+        assert_eq!((entry.ct(), entry.conntrack()), (None, None));
+        assert_eq!((entry.ct_info(), entry.ct_state()), (None, None));
         assert_eq!((entry.vlan(), entry.l2hdr()), (None, None));
         assert_eq!(entry.payload().len(), 31);
         assert_eq!(entry.payload()[..4], [0x45, 0, 0, 31]);
@@ -649,7 +664,8 @@ mod tests {
         assert_eq!((entry.uid(), entry.gid()), (Some(1000), Some(2000)));
         assert_eq!((entry.seq(), entry.seq_global()), (Some(u32::MAX), Some(65_536)));
         assert_eq!(entry.ct(), Some(&hex("0800 0c00 00000005")[..]));
-        assert_eq!(entry.ct_info(), Some(2));
+        assert_eq!(entry.conntrack().unwrap().id(), Some(5));
+        assert_eq!((entry.ct_info(), entry.ct_state()), (Some(2), Some(CtState::New)));
         assert_eq!(entry.unknown_attributes(), 1);
         assert_eq!(entry.payload(), b"");
         assert_eq!(entry.prefix(), [0xff]);

@@ -29,6 +29,7 @@ mod bind;
 mod close;
 mod command;
 mod config;
+mod conntrack;
 mod effective;
 mod entry;
 mod error;
@@ -50,6 +51,10 @@ pub use attr::{Attr, Attrs, BadLength};
 pub use batch::Batch;
 pub use config::{
     COPY_RANGE_MAX, Config, ConfigBuilder, NLBUFSIZ_MAX, RECEIVE_BUFFER_MAX, RECEIVE_BUFFER_MIN, TIMEOUT_MAX,
+};
+pub use conntrack::{
+    Conntrack, ConntrackBuf, Counters, CtState, CtStatus, Dccp, ProtoInfo, Sctp, Tcp, TcpFlags, TcpState,
+    Timestamps, Tuple, TupleProto,
 };
 pub use effective::{Effective, Warning};
 pub use entry::{Entry, Vlan};

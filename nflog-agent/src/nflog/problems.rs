@@ -1,8 +1,8 @@
-//! What can be wrong with an entry. Pure.
+//! What can be wrong with an entry or its conntrack entry. Pure.
 
 use std::fmt;
 
-/// What was wrong with an entry: a set of bits.
+/// What was wrong with an [`Entry`](super::Entry), or with a [`Conntrack`](super::Conntrack) entry: a set of bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Problems(u8);
 
@@ -19,6 +19,11 @@ impl Problems {
     pub const HWADDR_TOO_LONG: Self = Self(16);
     /// The timestamp does not fit 64 bits of nanoseconds, and was left out.
     pub const BAD_TIMESTAMP: Self = Self(32);
+    /// A name of a conntrack entry (helper, security context) has no NUL at its end.
+    pub const NAME_NOT_TERMINATED: Self = Self(64);
+    /// A nested attribute of a conntrack entry lacks a part that the kernel always writes (a tuple: its addresses, of one
+    /// family, protocol number, ports or ICMP fields), and was left out.
+    pub const CT_INCOMPLETE: Self = Self(128);
 
     /// The bits.
     #[must_use]
