@@ -46,6 +46,8 @@ mod frame;
 mod hook;
 mod loss;
 mod netns;
+#[cfg(feature = "pcap")]
+pub mod pcap;
 mod problems;
 mod procfs;
 mod reader;
