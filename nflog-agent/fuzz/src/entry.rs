@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use nflog_agent::nflog::{Entry, Hook, Problems, Vlan};
+use nflog_agent::nflog::{EncodeError, Entry, EntryBuf, Hook, Problems, Vlan};
 
 use crate::oracle::Reading;
 
@@ -17,6 +17,7 @@ pub fn entry(body: &[u8]) {
     };
     touch(&entry);
     check(&entry);
+    check_encoded(&entry);
     if let Some(reading) = Reading::of_oracle(body) {
         assert_eq!(Reading::of_entry(&entry), reading);
     }
@@ -26,7 +27,10 @@ pub fn entry(body: &[u8]) {
 fn touch(entry: &Entry<'_>) {
     black_box(format!("{entry:?}"));
     black_box((entry.family().name(), entry.hook().map(Hook::name)));
-    black_box(entry.vlan().map(Vlan::id));
+    black_box((entry.vlan().map(Vlan::id), entry.ct_state()));
+    if let Some(ct) = entry.ct() {
+        crate::conntrack(ct);
+    }
 }
 
 fn check(entry: &Entry<'_>) {
@@ -42,4 +46,31 @@ fn check(entry: &Entry<'_>) {
         entry.timestamp_unix_nano().map(u128::from)
     );
     assert_eq!(entry.lost_before(), 0, "known to a batch only");
+}
+
+/// What was decoded is written and read back the same, except for what is said about the message and not in it.
+fn check_encoded(entry: &Entry<'_>) {
+    let said = |entry: &Entry<'_>| EntryBuf {
+        unknown_attributes: 0,
+        problems: Problems::NONE,
+        ..entry.to_buf()
+    };
+    let owned = said(entry);
+    assert_eq!(owned.network_payload(), entry.network_payload());
+    match owned.encode() {
+        Ok(body) => {
+            let again = Entry::decode(&body).expect("a whole nfgenmsg");
+            assert_eq!(said(&again), owned);
+            assert_eq!(again.unknown_attributes(), 0);
+            let allowed = if owned.hook.is_some() {
+                Problems::NONE
+            } else {
+                Problems::NO_PACKET_HDR
+            };
+            assert_eq!(again.problems(), allowed);
+        }
+        // A prefix of the greatest length without its NUL.
+        Err(EncodeError::TooLong { length, .. }) => assert!(length > 65_531),
+        Err(error) => panic!("{error}: {owned:?}"),
+    }
 }

@@ -5,19 +5,29 @@
 //! A new target is a file here, a line in [`TARGETS`], a program in `fuzz_targets/` and `Cargo.toml`, and `seeds/<name>/`.
 
 mod canary;
+mod conntrack;
+mod ct_oracle;
 mod entry;
 mod frames;
 mod oracle;
+mod pcap;
 
 pub use canary::canary;
+pub use conntrack::conntrack;
 pub use entry::entry;
 pub use frames::frames;
+pub use pcap::pcap;
 
 /// A function of any bytes; it panics when the library is wrong.
 pub type Target = fn(&[u8]);
 
 /// Every target but the canary, which is wrong on purpose: name and function.
-pub const TARGETS: &[(&str, Target)] = &[("entry", entry), ("frames", frames)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("conntrack", conntrack),
+    ("entry", entry),
+    ("frames", frames),
+    ("pcap", pcap),
+];
 
 /// The program of a target: libFuzzer's entry point under `--cfg fuzzing`, else a `main` that replays the files named in its
 /// arguments.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::attr::{Attr, Attrs};
 use super::conntrack::{Conntrack, CtState};
+use super::entry_buf::EntryBuf;
 use super::hook::{Family, Hook};
 use super::problems::Problems;
 use super::uapi::{
@@ -25,6 +26,7 @@ const HWADDR: usize = 8;
 
 /// VLAN tag that the device took off the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Vlan {
     /// Ethertype of the tag: 0x8100 or 0x88a8.
     pub proto: u16,
@@ -43,6 +45,7 @@ impl Vlan {
 /// A logged packet. See the kernel's `nfnetlink_log.h` for each attribute's name and since when it exists.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
+    body: &'a [u8],
     family: Family,
     group: u16,
     lost_before: u32,
@@ -81,6 +84,7 @@ impl<'a> Entry<'a> {
     pub fn decode(body: &'a [u8]) -> Option<Self> {
         let (&[family, _version, group_high, group_low], attributes) = body.split_first_chunk()?;
         let mut entry = Self {
+            body,
             family: Family::from(family),
             group: u16::from_be_bytes([group_high, group_low]),
             lost_before: 0,
@@ -241,6 +245,19 @@ impl<'a> Entry<'a> {
         self.lost_before = lost;
     }
 
+    /// The message that this was decoded from: `struct nfgenmsg` and attributes, in the byte order of who wrote it. It is
+    /// what a capture file of link type NFLOG holds.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// A copy that does not borrow the receive buffer. Allocates for each byte string that is there.
+    #[must_use]
+    pub fn to_buf(&self) -> EntryBuf {
+        EntryBuf::from(self)
+    }
+
     /// Protocol family that logged it.
     #[must_use]
     pub const fn family(&self) -> Family {
@@ -340,24 +357,18 @@ impl<'a> Entry<'a> {
     }
 
     /// The packet's first bytes (`NFULA_PAYLOAD`), empty if none were copied. From the network header on, except in the
-    /// egress hook of a device, where they start with the link-layer header: see [`Entry::network_payload`].
+    /// egress hook of a device and in the output hook of ARP, where they start with the link-layer header: see
+    /// [`Entry::network_payload`].
     #[must_use]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// The payload from the network header on (or from an in-band VLAN tag on, if [`Entry::hw_protocol`] says so).
+    /// The payload from the network header on (or from an in-band VLAN tag on, if [`Entry::hw_protocol`] says so). A link-layer
+    /// header is taken to be as long as [`Entry::l2hdr`], or Ethernet's if there is none.
     #[must_use]
     pub fn network_payload(&self) -> &'a [u8] {
-        if self.hook() != Some(Hook::Egress) {
-            return self.payload;
-        }
-        let header = if self.l2hdr.is_empty() {
-            ETHERNET_HEADER
-        } else {
-            self.l2hdr.len()
-        };
-        self.payload.get(header..).unwrap_or_default()
+        network_payload(self.family, self.hook(), self.l2hdr, self.payload)
     }
 
     /// The rule's log prefix (`NFULA_PREFIX`), without its NUL; empty if the rule has none.
@@ -446,6 +457,30 @@ impl<'a> Entry<'a> {
     pub const fn problems(&self) -> Problems {
         self.problems
     }
+}
+
+/// `l2hdr` is empty if there is none.
+pub(super) fn network_payload<'a>(
+    family: Family,
+    hook: Option<Hook>,
+    l2hdr: &[u8],
+    payload: &'a [u8],
+) -> &'a [u8] {
+    // The kernel's `arp_create` writes the link-layer header before the hook is called.
+    let is_framed = match hook {
+        Some(Hook::Egress) => true,
+        Some(Hook::Output) => family == Family::Arp,
+        _ => false,
+    };
+    if !is_framed {
+        return payload;
+    }
+    let header = if l2hdr.is_empty() {
+        ETHERNET_HEADER
+    } else {
+        l2hdr.len()
+    };
+    payload.get(header..).unwrap_or_default()
 }
 
 #[inline]

@@ -26,12 +26,20 @@
 mod attr;
 mod batch;
 mod bind;
+#[cfg(feature = "serde")]
+mod bit_names;
+#[cfg(feature = "serde")]
+mod byte_text;
 mod close;
 mod command;
 mod config;
 mod conntrack;
 mod effective;
+mod encode;
 mod entry;
+mod entry_buf;
+#[cfg(feature = "serde")]
+mod entry_serde;
 mod error;
 mod exchange;
 mod flags;
@@ -39,6 +47,8 @@ mod frame;
 mod hook;
 mod loss;
 mod netns;
+#[cfg(feature = "pcap")]
+pub mod pcap;
 mod problems;
 mod procfs;
 mod reader;
@@ -57,7 +67,9 @@ pub use conntrack::{
     Timestamps, Tuple, TupleProto,
 };
 pub use effective::{Effective, Warning};
+pub use encode::EncodeError;
 pub use entry::{Entry, Vlan};
+pub use entry_buf::EntryBuf;
 pub use error::{
     CloseError, ConfigError, ExchangeError, GroupOwner, NetnsError, OpenError, OwnerProcess, RecvError,
 };

@@ -46,6 +46,7 @@ pub(crate) struct Seen {
     pub(crate) vlan: Option<Vlan>,
     pub(crate) l2hdr: Option<Vec<u8>>,
     pub(crate) payload: Vec<u8>,
+    pub(crate) network_payload: Vec<u8>,
     pub(crate) packet: Packet,
 }
 
@@ -76,6 +77,7 @@ impl Seen {
             vlan: entry.vlan(),
             l2hdr: entry.l2hdr().map(<[u8]>::to_vec),
             payload: entry.payload().to_vec(),
+            network_payload: entry.network_payload().to_vec(),
             packet: dissect(
                 entry.hw_protocol(),
                 entry.family().number(),
