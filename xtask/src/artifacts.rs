@@ -14,7 +14,7 @@ use crate::process::{self, output, render};
 
 /// The target of the static build. An explicit target keeps the flags away from build scripts and procedural macros,
 /// which must be dynamic.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What to select in commands that act on everything plain cargo can build.
 pub(crate) const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "nflog-ebpf"];
@@ -59,11 +59,22 @@ impl Artifacts {
         // Tests are selected even where only a program is needed: with them the features of the dependencies, and so
         // the compiled dependencies, are those of `cargo test`.
         let mut command = cargo("build");
-        command
-            .args(WORKSPACE)
-            .args(["--bins", "--tests", "--message-format=json-render-diagnostics"]);
+        command.args(WORKSPACE).args(["--bins", "--tests"]);
         println!("building the programs and tests: {}", render(&command));
-        Self::parse(&output(&mut command)?)
+        Self::of(&mut command)
+    }
+
+    /// Carries out a build and takes what it made.
+    pub(crate) fn of(build: &mut Command) -> Result<Self> {
+        build.arg("--message-format=json-render-diagnostics");
+        Self::parse(&output(build)?)
+    }
+
+    /// Names and paths of the programs, in order of their names.
+    pub(crate) fn programs(&self) -> Vec<(&str, &PathBuf)> {
+        let mut programs: Vec<_> = self.of_kind(Kind::Program).collect();
+        programs.sort_unstable();
+        programs
     }
 
     /// A program by name.

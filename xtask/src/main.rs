@@ -1,9 +1,10 @@
-//! The only entry point: set up, run, test, boot kernels.
+//! The only entry point: set up, run, test, fuzz, boot kernels.
 //!
 //! One module for each verb. Whatever a verb needs it installs or builds itself, below the target directory.
 
 mod artifacts;
 mod exit;
+mod fuzz;
 mod paths;
 mod process;
 mod run;
@@ -21,7 +22,7 @@ use clap::{Parser, Subcommand};
 use exit::Exit;
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Set up, run, test and boot kernels")]
+#[command(name = "cargo xtask", about = "Set up, run, test, fuzz and boot kernels")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -35,6 +36,8 @@ enum Verb {
     Run(run::Options),
     /// Run everything CI runs
     Test(test::Options),
+    /// Feed mutated messages to the NFLOG library under libFuzzer
+    Fuzz(fuzz::Options),
     /// Run the integration tests on real Debian kernels under QEMU
     Vm(vm::Options),
 }
@@ -55,6 +58,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Setup(options) => setup::main(&options),
         Verb::Run(options) => run::main(&options),
         Verb::Test(options) => test::main(&options),
+        Verb::Fuzz(options) => fuzz::main(&options),
         Verb::Vm(options) => vm::main(options),
     }
 }

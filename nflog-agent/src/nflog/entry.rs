@@ -8,6 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::attr::{Attr, Attrs};
+use super::conntrack::{Conntrack, CtState};
+use super::entry_buf::EntryBuf;
 use super::hook::{Family, Hook};
 use super::problems::Problems;
 use super::uapi::{
@@ -19,9 +21,12 @@ use super::uapi::{
 
 /// Bytes of an Ethernet header.
 const ETHERNET_HEADER: usize = 14;
+/// Bytes of the address in a `struct nfulnl_msg_packet_hw`.
+const HWADDR: usize = 8;
 
 /// VLAN tag that the device took off the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Vlan {
     /// Ethertype of the tag: 0x8100 or 0x88a8.
     pub proto: u16,
@@ -40,6 +45,7 @@ impl Vlan {
 /// A logged packet. See the kernel's `nfnetlink_log.h` for each attribute's name and since when it exists.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
+    body: &'a [u8],
     family: Family,
     group: u16,
     lost_before: u32,
@@ -78,6 +84,7 @@ impl<'a> Entry<'a> {
     pub fn decode(body: &'a [u8]) -> Option<Self> {
         let (&[family, _version, group_high, group_low], attributes) = body.split_first_chunk()?;
         let mut entry = Self {
+            body,
             family: Family::from(family),
             group: u16::from_be_bytes([group_high, group_low]),
             lost_before: 0,
@@ -190,6 +197,7 @@ impl<'a> Entry<'a> {
         let Some((&[high, low, _, _], address)) = value.split_first_chunk() else {
             return false;
         };
+        let address = &address[..address.len().min(HWADDR)];
         let length = usize::from(u16::from_be_bytes([high, low]));
         if length > address.len() {
             self.problems.add(Problems::HWADDR_TOO_LONG);
@@ -235,6 +243,19 @@ impl<'a> Entry<'a> {
 
     pub(super) const fn set_lost_before(&mut self, lost: u32) {
         self.lost_before = lost;
+    }
+
+    /// The message that this was decoded from: `struct nfgenmsg` and attributes, in the byte order of who wrote it. It is
+    /// what a capture file of link type NFLOG holds.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// A copy that does not borrow the receive buffer. Allocates for each byte string that is there.
+    #[must_use]
+    pub fn to_buf(&self) -> EntryBuf {
+        EntryBuf::from(self)
     }
 
     /// Protocol family that logged it.
@@ -336,24 +357,18 @@ impl<'a> Entry<'a> {
     }
 
     /// The packet's first bytes (`NFULA_PAYLOAD`), empty if none were copied. From the network header on, except in the
-    /// egress hook of a device, where they start with the link-layer header: see [`Entry::network_payload`].
+    /// egress hook of a device and in the output hook of ARP, where they start with the link-layer header: see
+    /// [`Entry::network_payload`].
     #[must_use]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// The payload from the network header on (or from an in-band VLAN tag on, if [`Entry::hw_protocol`] says so).
+    /// The payload from the network header on (or from an in-band VLAN tag on, if [`Entry::hw_protocol`] says so). A link-layer
+    /// header is taken to be as long as [`Entry::l2hdr`], or Ethernet's if there is none.
     #[must_use]
     pub fn network_payload(&self) -> &'a [u8] {
-        if self.hook() != Some(Hook::Egress) {
-            return self.payload;
-        }
-        let header = if self.l2hdr.is_empty() {
-            ETHERNET_HEADER
-        } else {
-            self.l2hdr.len()
-        };
-        self.payload.get(header..).unwrap_or_default()
+        network_payload(self.family, self.hook(), self.l2hdr, self.payload)
     }
 
     /// The rule's log prefix (`NFULA_PREFIX`), without its NUL; empty if the rule has none.
@@ -400,10 +415,23 @@ impl<'a> Entry<'a> {
         self.get(NFULA_CT, self.ct)
     }
 
+    /// The conntrack entry, decoded now from [`Entry::ct`]. What is wrong with it is in its own
+    /// [`Conntrack::problems`], not in [`Entry::problems`].
+    #[must_use]
+    pub fn conntrack(&self) -> Option<Conntrack<'a>> {
+        self.ct().map(Conntrack::decode)
+    }
+
     /// `enum ip_conntrack_info` (`NFULA_CT_INFO`).
     #[must_use]
     pub fn ct_info(&self) -> Option<u32> {
         self.get(NFULA_CT_INFO, self.ct_info)
+    }
+
+    /// How the packet relates to its connection (`NFULA_CT_INFO`).
+    #[must_use]
+    pub fn ct_state(&self) -> Option<CtState> {
+        self.ct_info().map(CtState::from)
     }
 
     /// VLAN tag (`NFULA_VLAN`, since Linux 5.4); only of families netdev and bridge.
@@ -429,6 +457,30 @@ impl<'a> Entry<'a> {
     pub const fn problems(&self) -> Problems {
         self.problems
     }
+}
+
+/// `l2hdr` is empty if there is none.
+pub(super) fn network_payload<'a>(
+    family: Family,
+    hook: Option<Hook>,
+    l2hdr: &[u8],
+    payload: &'a [u8],
+) -> &'a [u8] {
+    // The kernel's `arp_create` writes the link-layer header before the hook is called.
+    let is_framed = match hook {
+        Some(Hook::Egress) => true,
+        Some(Hook::Output) => family == Family::Arp,
+        _ => false,
+    };
+    if !is_framed {
+        return payload;
+    }
+    let header = if l2hdr.is_empty() {
+        ETHERNET_HEADER
+    } else {
+        l2hdr.len()
+    };
+    payload.get(header..).unwrap_or_default()
 }
 
 #[inline]
@@ -582,7 +634,8 @@ mod tests {
         assert_eq!((entry.mark(), entry.timestamp()), (None, None));
         assert_eq!((entry.hwaddr(), entry.hwtype()), (None, None));
         assert_eq!((entry.hwheader(), entry.hwlen()), (None, None));
-        assert_eq!((entry.ct(), entry.ct_info()), (None, None));
+        assert_eq!((entry.ct(), entry.conntrack()), (None, None));
+        assert_eq!((entry.ct_info(), entry.ct_state()), (None, None));
         assert_eq!((entry.vlan(), entry.l2hdr()), (None, None));
         assert_eq!(entry.payload().len(), 31);
         assert_eq!(entry.payload()[..4], [0x45, 0, 0, 31]);
@@ -646,7 +699,8 @@ mod tests {
         assert_eq!((entry.uid(), entry.gid()), (Some(1000), Some(2000)));
         assert_eq!((entry.seq(), entry.seq_global()), (Some(u32::MAX), Some(65_536)));
         assert_eq!(entry.ct(), Some(&hex("0800 0c00 00000005")[..]));
-        assert_eq!(entry.ct_info(), Some(2));
+        assert_eq!(entry.conntrack().unwrap().id(), Some(5));
+        assert_eq!((entry.ct_info(), entry.ct_state()), (Some(2), Some(CtState::New)));
         assert_eq!(entry.unknown_attributes(), 1);
         assert_eq!(entry.payload(), b"");
         assert_eq!(entry.prefix(), [0xff]);

@@ -30,7 +30,7 @@ pub enum Frame<'a> {
         /// `nlmsg_type`.
         kind: u16,
     },
-    /// A length that contradicts the datagram. The last frame.
+    /// A length that contradicts the datagram, which ends it, or an answer too short for its errno, which does not.
     Malformed {
         /// Bytes of the datagram that could not be read.
         unread: usize,

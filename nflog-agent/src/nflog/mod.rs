@@ -29,11 +29,20 @@
 mod attr;
 mod batch;
 mod bind;
+#[cfg(feature = "serde")]
+mod bit_names;
+#[cfg(feature = "serde")]
+mod byte_text;
 mod close;
 mod command;
 mod config;
+mod conntrack;
 mod effective;
+mod encode;
 mod entry;
+mod entry_buf;
+#[cfg(feature = "serde")]
+mod entry_serde;
 mod error;
 mod exchange;
 mod flags;
@@ -42,6 +51,8 @@ pub mod guide;
 mod hook;
 mod loss;
 mod netns;
+#[cfg(feature = "pcap")]
+pub mod pcap;
 mod problems;
 mod procfs;
 mod reader;
@@ -55,8 +66,14 @@ pub use batch::Batch;
 pub use config::{
     COPY_RANGE_MAX, Config, ConfigBuilder, NLBUFSIZ_MAX, RECEIVE_BUFFER_MAX, RECEIVE_BUFFER_MIN, TIMEOUT_MAX,
 };
+pub use conntrack::{
+    Conntrack, ConntrackBuf, Counters, CtState, CtStatus, Dccp, ProtoInfo, Sctp, Tcp, TcpFlags, TcpState,
+    Timestamps, Tuple, TupleProto,
+};
 pub use effective::{Effective, Warning};
+pub use encode::EncodeError;
 pub use entry::{Entry, Vlan};
+pub use entry_buf::EntryBuf;
 pub use error::{
     CloseError, ConfigError, ExchangeError, GroupOwner, NetnsError, OpenError, OwnerProcess, RecvError,
 };

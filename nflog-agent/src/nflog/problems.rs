@@ -1,12 +1,14 @@
-//! What can be wrong with an entry. Pure.
+//! What can be wrong with an entry or its conntrack entry. Pure.
 
 use std::fmt;
 
-/// What was wrong with an entry: a set of bits.
+/// What was wrong with an [`Entry`](super::Entry), or with a [`Conntrack`](super::Conntrack) entry: a set of bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Problems(u8);
 
 impl Problems {
+    /// Nothing was wrong.
+    pub const NONE: Self = Self(0);
     /// An attribute length contradicts the message; the attributes after it are missing.
     pub const BAD_LENGTH: Self = Self(1);
     /// An attribute is shorter than its type, and was left out.
@@ -19,6 +21,32 @@ impl Problems {
     pub const HWADDR_TOO_LONG: Self = Self(16);
     /// The timestamp does not fit 64 bits of nanoseconds, and was left out.
     pub const BAD_TIMESTAMP: Self = Self(32);
+    /// A name of a conntrack entry (helper, security context) has no NUL at its end.
+    pub const NAME_NOT_TERMINATED: Self = Self(64);
+    /// A nested attribute of a conntrack entry lacks a part that the kernel always writes (a tuple: its addresses, of one
+    /// family, protocol number, ports or ICMP fields), and was left out.
+    pub const CT_INCOMPLETE: Self = Self(128);
+
+    #[cfg(feature = "serde")]
+    pub(super) const NAMES: [(Self, &'static str); 6] = [
+        (Self::BAD_LENGTH, "BAD_LENGTH"),
+        (Self::SHORT_VALUE, "SHORT_VALUE"),
+        (Self::NO_PACKET_HDR, "NO_PACKET_HDR"),
+        (Self::PREFIX_NOT_TERMINATED, "PREFIX_NOT_TERMINATED"),
+        (Self::HWADDR_TOO_LONG, "HWADDR_TOO_LONG"),
+        (Self::BAD_TIMESTAMP, "BAD_TIMESTAMP"),
+    ];
+    const ALL: Self = Self(63);
+
+    /// From the bits; `None` if other bits than the known ones are set.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        if bits & !Self::ALL.0 == 0 {
+            Some(Self(bits))
+        } else {
+            None
+        }
+    }
 
     /// The bits.
     #[must_use]

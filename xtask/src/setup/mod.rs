@@ -53,6 +53,13 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
+/// Installs what `cargo xtask fuzz` needs besides Rust: libFuzzer is C++.
+pub(crate) fn ensure_fuzzing() -> Result<()> {
+    packages::ensure(&[CXX])
+}
+
+const CXX: Requirement = Requirement::program("c++", "g++");
+
 const VM_PROGRAMS: [Requirement; 10] = [
     Requirement::program("setpriv", "util-linux"),
     Requirement::program("qemu-system-x86_64", "qemu-system-x86"),
@@ -78,6 +85,7 @@ fn requirements(purpose: Purpose) -> Vec<Requirement> {
         requirements.push(Requirement::program("tcpdump", "tcpdump"));
         requirements.push(Requirement::program("python3", "python3"));
         requirements.push(venv::REQUIREMENT);
+        requirements.push(CXX);
         if Toolchain::find() != Some(Toolchain::Nightly) {
             requirements.push(Requirement::file("/usr/bin/clippy-driver", "rust-web-clippy"));
         }

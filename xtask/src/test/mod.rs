@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::artifacts;
+use crate::fuzz;
 use crate::paths;
 use crate::process::{cargo, path_with_tools, run};
 use crate::setup::{self, Purpose};
@@ -20,7 +21,7 @@ use crate::vm;
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Without guests and without cargo-deny
+    /// Without guests, fuzzing and cargo-deny
     #[arg(long)]
     fast: bool,
 }
@@ -47,6 +48,7 @@ const FAST: &[Step] = &[
 
 const SLOW: &[Step] = &[
     ("licences, sources, duplicates", deny),
+    ("fuzzing", fuzzing),
     ("tests on Debian kernels", guests),
 ];
 
@@ -130,6 +132,15 @@ fn cargo_deny() -> Command {
     let mut command = Command::new("cargo-deny");
     command.current_dir(paths::root()).env("PATH", path_with_tools());
     command
+}
+
+/// Every target for ten seconds, and the canary.
+fn fuzzing() -> Result<Counts> {
+    let outcome = fuzz::run(&fuzz::Options::default())?;
+    Ok(Counts {
+        passed: outcome.passed,
+        failed: outcome.failed,
+    })
 }
 
 fn guests() -> Result<Counts> {
