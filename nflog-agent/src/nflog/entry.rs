@@ -353,7 +353,8 @@ impl<'a> Entry<'a> {
     }
 
     /// The packet's first bytes (`NFULA_PAYLOAD`), empty if none were copied. From the network header on, except in the
-    /// egress hook of a device, where they start with the link-layer header: see [`Entry::network_payload`].
+    /// egress hook of a device and the output hook of ARP, where they start with the link-layer header: see
+    /// [`Entry::network_payload`].
     #[must_use]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
@@ -362,7 +363,7 @@ impl<'a> Entry<'a> {
     /// The payload from the network header on (or from an in-band VLAN tag on, if [`Entry::hw_protocol`] says so).
     #[must_use]
     pub fn network_payload(&self) -> &'a [u8] {
-        network_payload(self.hook(), self.l2hdr, self.payload)
+        network_payload(self.family, self.hook(), self.l2hdr, self.payload)
     }
 
     /// The rule's log prefix (`NFULA_PREFIX`), without its NUL; empty if the rule has none.
@@ -440,10 +441,16 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// `l2hdr` is empty if there is none.
-pub(super) fn network_payload<'a>(hook: Option<Hook>, l2hdr: &[u8], payload: &'a [u8]) -> &'a [u8] {
-    if hook != Some(Hook::Egress) {
-        return payload;
+/// The payload after its link-layer header, where it has one. `l2hdr` is empty if it is not known.
+pub(super) fn network_payload<'a>(
+    family: Family,
+    hook: Option<Hook>,
+    l2hdr: &[u8],
+    payload: &'a [u8],
+) -> &'a [u8] {
+    match (family, hook) {
+        (_, Some(Hook::Egress)) | (Family::Arp, Some(Hook::Output)) => {}
+        _ => return payload,
     }
     let header = if l2hdr.is_empty() {
         ETHERNET_HEADER
