@@ -459,7 +459,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// `l2hdr` is empty if there is none.
+/// The payload after its link-layer header, where it has one. `l2hdr` is empty if it is not known.
 pub(super) fn network_payload<'a>(
     family: Family,
     hook: Option<Hook>,
