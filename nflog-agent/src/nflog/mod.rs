@@ -23,6 +23,8 @@
 //! - Bytes from the kernel never panic; a packet's own contents are not looked at.
 //! - Nothing else of this crate is used. `unsafe` is in `socket` only.
 
+#[cfg(feature = "async")]
+mod async_nflog;
 mod attr;
 mod batch;
 mod bind;
@@ -35,17 +37,24 @@ mod error;
 mod exchange;
 mod flags;
 mod frame;
+mod generic_group;
+mod groups;
 mod hook;
 mod loss;
 mod netns;
 mod problems;
 mod procfs;
 mod reader;
+mod register;
 mod seq;
 mod socket;
+//STREAM #[cfg(feature = "async")]
+//STREAM mod stream;
 mod uapi;
 mod waker;
 
+#[cfg(feature = "async")]
+pub use async_nflog::AsyncNflog;
 pub use attr::{Attr, Attrs, BadLength};
 pub use batch::Batch;
 pub use config::{
@@ -64,5 +73,8 @@ pub use netns::Netns;
 pub use problems::Problems;
 pub use procfs::Instance;
 pub use reader::Nflog;
+pub use register::Registration;
 pub use seq::{SeqTracker, Step};
+//STREAM #[cfg(feature = "async")]
+//STREAM pub use stream::EntryStream;
 pub use waker::Waker;

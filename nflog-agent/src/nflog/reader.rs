@@ -9,8 +9,9 @@ use super::bind::{self, Early};
 use super::config::{COPY_RANGE_MAX, Config};
 use super::effective::Effective;
 use super::error::{OpenError, RecvError};
+use super::generic_group::GenericGroup;
 use super::loss::{Account, Loss};
-use super::netns::current_inode;
+use super::netns::Home;
 use super::socket::{NetlinkSocket, Received, monotonic_ns};
 use super::waker::Waker;
 
@@ -19,6 +20,8 @@ use super::waker::Waker;
 /// Dropping it ends its groups at once; [`Nflog::close`] first hands out what the kernel still holds.
 #[derive(Debug)]
 pub struct Nflog {
+    pub(super) config: Config,
+    pub(super) home: Home,
     pub(super) socket: NetlinkSocket,
     pub(super) buffer: Box<[u8]>,
     /// Datagrams that came while binding.
@@ -26,7 +29,7 @@ pub struct Nflog {
     pub(super) account: Account,
     waker: Waker,
     pub(super) effective: Effective,
-    netns_inode: u32,
+    pub(super) generic_group: Option<GenericGroup>,
     /// CLOCK_MONOTONIC, in ns.
     pub(super) last_empty_ns: Option<u64>,
     pub(super) sequence: u32,
@@ -34,7 +37,7 @@ pub struct Nflog {
 
 impl Nflog {
     /// Opens a socket in the namespace that `config` names, and binds its groups. Needs CAP_NET_ADMIN there; the capability
-    /// can be dropped afterwards.
+    /// can be dropped afterwards; then [`Nflog::close`] cannot unbind in order any more.
     ///
     /// # Errors
     /// If the namespace cannot be entered, the kernel has no NFLOG, rights are missing, or a group has another reader.
@@ -43,24 +46,31 @@ impl Nflog {
     }
 
     fn open_here(config: &Config) -> Result<Self, OpenError> {
-        let netns_inode = current_inode()?;
+        let home = Home::current()?;
         let waker = Waker::new().map_err(|source| OpenError::Socket { source })?;
         let socket = bind::open_socket()?;
         let receive_buffer = bind::set_options(&socket, config)?;
         let mut buffer = vec![0; buffer_size(config)].into_boxed_slice();
-        let bound = bind::bind_groups(&socket, config, &mut buffer)?;
+        let bound = bind::bind_groups(&socket, config, &home, &mut buffer)?;
         let mut account = Account::new(config.groups());
         for _ in 0..bound.overruns {
             account.enobufs();
         }
+        let generic_group = config
+            .generic_group()
+            .then(|| GenericGroup::bind(home.clone()))
+            .transpose()?;
+        let groups = config.groups().to_vec();
         Ok(Self {
-            effective: Effective::read_back(config, socket.port_id(), receive_buffer, bound.flags),
+            config: config.clone(),
+            home,
+            effective: Effective::read_back(config, groups, socket.port_id(), receive_buffer, bound.flags),
             socket,
             buffer,
             early: bound.early,
             account,
             waker,
-            netns_inode,
+            generic_group,
             last_empty_ns: None,
             sequence: bound.sequence,
         })
@@ -75,7 +85,7 @@ impl Nflog {
     /// Inode number of the namespace that is read.
     #[must_use]
     pub const fn netns_inode(&self) -> u32 {
-        self.netns_inode
+        self.home.inode()
     }
 
     /// A handle that interrupts [`Nflog::recv`] from another thread.
@@ -95,20 +105,9 @@ impl Nflog {
             if self.waker.take().map_err(RecvError::Wait)? {
                 return Ok(None);
             }
-            let now_ns = monotonic_ns();
-            if let Some(len) = self.fetch()? {
-                let datagram = &self.buffer[..len];
-                return Ok(Some(Batch::new(
-                    datagram,
-                    &mut self.account,
-                    now_ns,
-                    self.last_empty_ns,
-                )));
+            if let Some(datagram) = self.look()? {
+                return Ok(Some(self.batch(datagram)));
             }
-            // Taken before the socket was looked at: what arrives later is newer.
-            self.last_empty_ns = Some(now_ns);
-            self.account.empty();
-            self.read_drops()?;
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
@@ -117,6 +116,29 @@ impl Nflog {
                 .wait(self.waker.as_fd(), left)
                 .map_err(RecvError::Wait)?;
         }
+    }
+
+    /// Takes the next datagram without waiting: its length, and when it was read. `None` if the socket is empty.
+    pub(super) fn look(&mut self) -> Result<Option<(usize, u64)>, RecvError> {
+        let now_ns = monotonic_ns();
+        if let Some(len) = self.fetch()? {
+            return Ok(Some((len, now_ns)));
+        }
+        // Taken before the socket was looked at: what arrives later is newer.
+        self.last_empty_ns = Some(now_ns);
+        self.account.empty();
+        self.read_drops()?;
+        Ok(None)
+    }
+
+    /// The entries of the datagram in the buffer.
+    pub(super) fn batch(&mut self, (len, received_ns): (usize, u64)) -> Batch<'_> {
+        Batch::new(
+            &self.buffer[..len],
+            &mut self.account,
+            received_ns,
+            self.last_empty_ns,
+        )
     }
 
     /// Puts the next datagram into the buffer; `None` if there is none.
@@ -142,7 +164,7 @@ impl Nflog {
         }
     }
 
-    fn read_drops(&mut self) -> Result<(), RecvError> {
+    pub(super) fn read_drops(&mut self) -> Result<(), RecvError> {
         let drops = self.socket.drops().map_err(RecvError::Drops)?;
         self.account.sk_drops(drops);
         Ok(())
@@ -157,7 +179,7 @@ impl Nflog {
         Ok(self.account.totals())
     }
 
-    /// Packets of one group found missing since [`Nflog::open`]; `None` if the group is not read here.
+    /// Packets of one group found missing since it was bound; `None` if the group is not read here.
     #[must_use]
     pub fn gaps(&self, group: u16) -> Option<u64> {
         self.account.gaps(group)
