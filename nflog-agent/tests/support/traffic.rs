@@ -29,6 +29,17 @@ pub(crate) fn log_output(netns: &Netns) {
     ));
 }
 
+/// Counts and logs what is sent to [`PORT`] to each of `groups`; the counter of a group has its number as comment.
+pub(crate) fn log_to_groups(netns: &Netns, groups: &[u16]) {
+    let rules: String = groups
+        .iter()
+        .map(|group| format!("udp dport {PORT} counter log group {group} comment \"{group}\"\n"))
+        .collect();
+    netns.nft(&format!(
+        "table inet test {{ chain output {{ type filter hook output priority 0\n{rules}}}\n}}"
+    ));
+}
+
 /// Settings to read [`GROUP`] in a namespace.
 pub(crate) fn config(netns: &Netns) -> ConfigBuilder {
     Config::builder().netns(netns.netns()).group(GROUP)
@@ -101,17 +112,23 @@ impl Tally {
     /// Takes a batch; checks that each entry's number is the one before it plus what is said to be lost between them.
     pub(crate) fn take(&mut self, batch: &mut Batch<'_>) {
         for entry in batch {
-            self.received += 1;
-            self.lost += u64::from(entry.lost_before());
-            if entry.seq().is_none() {
-                assert!(!self.next.contains_key(&entry.group()), "{entry:?}");
-                self.unnumbered += 1;
-                continue;
-            }
-            let next = self.next.entry(entry.group()).or_default();
-            assert_eq!(entry.seq(), Some(*next + entry.lost_before()), "{entry:?}");
-            *next += entry.lost_before() + 1;
+            self.entry(entry.group(), entry.seq(), entry.lost_before());
         }
+    }
+
+    /// Takes one entry.
+    #[track_caller]
+    pub(crate) fn entry(&mut self, group: u16, seq: Option<u32>, lost_before: u32) {
+        self.received += 1;
+        self.lost += u64::from(lost_before);
+        let Some(seq) = seq else {
+            assert!(!self.next.contains_key(&group), "group {group}: no number");
+            self.unnumbered += 1;
+            return;
+        };
+        let next = self.next.entry(group).or_default();
+        assert_eq!(seq, *next + lost_before, "group {group}");
+        *next += lost_before + 1;
     }
 
     /// Reads until `count` packets are accounted for.
