@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::attr::{Attr, Attrs};
+use super::entry_buf::EntryBuf;
 use super::hook::{Family, Hook};
 use super::problems::Problems;
 use super::uapi::{
@@ -22,6 +23,7 @@ const ETHERNET_HEADER: usize = 14;
 
 /// VLAN tag that the device took off the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Vlan {
     /// Ethertype of the tag: 0x8100 or 0x88a8.
     pub proto: u16,
@@ -40,6 +42,7 @@ impl Vlan {
 /// A logged packet. See the kernel's `nfnetlink_log.h` for each attribute's name and since when it exists.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
+    body: &'a [u8],
     family: Family,
     group: u16,
     lost_before: u32,
@@ -78,6 +81,7 @@ impl<'a> Entry<'a> {
     pub fn decode(body: &'a [u8]) -> Option<Self> {
         let (&[family, _version, group_high, group_low], attributes) = body.split_first_chunk()?;
         let mut entry = Self {
+            body,
             family: Family::from(family),
             group: u16::from_be_bytes([group_high, group_low]),
             lost_before: 0,
@@ -237,6 +241,19 @@ impl<'a> Entry<'a> {
         self.lost_before = lost;
     }
 
+    /// The message that this was decoded from: `struct nfgenmsg` and attributes, in the byte order of who wrote it. It is
+    /// what a capture file of link type NFLOG holds.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// A copy that does not borrow the receive buffer. Allocates for each byte string that is there.
+    #[must_use]
+    pub fn to_buf(&self) -> EntryBuf {
+        EntryBuf::from(self)
+    }
+
     /// Protocol family that logged it.
     #[must_use]
     pub const fn family(&self) -> Family {
@@ -345,15 +362,7 @@ impl<'a> Entry<'a> {
     /// The payload from the network header on (or from an in-band VLAN tag on, if [`Entry::hw_protocol`] says so).
     #[must_use]
     pub fn network_payload(&self) -> &'a [u8] {
-        if self.hook() != Some(Hook::Egress) {
-            return self.payload;
-        }
-        let header = if self.l2hdr.is_empty() {
-            ETHERNET_HEADER
-        } else {
-            self.l2hdr.len()
-        };
-        self.payload.get(header..).unwrap_or_default()
+        network_payload(self.hook(), self.l2hdr, self.payload)
     }
 
     /// The rule's log prefix (`NFULA_PREFIX`), without its NUL; empty if the rule has none.
@@ -429,6 +438,19 @@ impl<'a> Entry<'a> {
     pub const fn problems(&self) -> Problems {
         self.problems
     }
+}
+
+/// `l2hdr` is empty if there is none.
+pub(super) fn network_payload<'a>(hook: Option<Hook>, l2hdr: &[u8], payload: &'a [u8]) -> &'a [u8] {
+    if hook != Some(Hook::Egress) {
+        return payload;
+    }
+    let header = if l2hdr.is_empty() {
+        ETHERNET_HEADER
+    } else {
+        l2hdr.len()
+    };
+    payload.get(header..).unwrap_or_default()
 }
 
 #[inline]

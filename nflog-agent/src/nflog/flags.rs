@@ -7,6 +7,11 @@ use super::error::ConfigError;
 
 /// How much of a packet comes with its entry (`NFULA_CFG_MODE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
 #[repr(u8)]
 pub enum CopyMode {
     /// No payload (`NFULNL_COPY_NONE`); the kernel treats it as `Meta`.
@@ -50,6 +55,11 @@ impl Flags {
     pub const CONNTRACK: Self = Self(4);
 
     const ALL: Self = Self(7);
+    pub(super) const NAMES: [(Self, &'static str); 3] = [
+        (Self::SEQ, "SEQ"),
+        (Self::SEQ_GLOBAL, "SEQ_GLOBAL"),
+        (Self::CONNTRACK, "CONNTRACK"),
+    ];
     /// Both kinds of numbers.
     pub(super) const DEFAULT: Self = Self(Self::SEQ.0 | Self::SEQ_GLOBAL.0);
 
@@ -102,14 +112,9 @@ impl BitOrAssign for Flags {
 
 impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (Self::SEQ, "SEQ"),
-            (Self::SEQ_GLOBAL, "SEQ_GLOBAL"),
-            (Self::CONNTRACK, "CONNTRACK"),
-        ];
         f.debug_set()
             .entries(
-                names
+                Self::NAMES
                     .into_iter()
                     .filter_map(|(flag, name)| self.contains(flag).then_some(name)),
             )

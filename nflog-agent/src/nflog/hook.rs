@@ -2,6 +2,11 @@
 
 /// `nfgen_family` of an entry. Rules of `inet` tables report [`Family::Inet`] or [`Family::Inet6`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
 pub enum Family {
     /// IPv4 (`NFPROTO_IPV4`).
     Inet,
@@ -60,6 +65,11 @@ impl From<u8> for Family {
 
 /// Where in the stack a packet was logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
 pub enum Hook {
     /// Before routing.
     Prerouting,
@@ -96,6 +106,16 @@ impl Hook {
         }
     }
 
+    /// The hook's number in `family`; `None` if the family has no such hook, or names the number of [`Hook::Other`].
+    #[must_use]
+    pub fn number(self, family: Family) -> Option<u8> {
+        let mut candidates = match self {
+            Self::Other(number) => number..=number,
+            _ => 0..=5,
+        };
+        candidates.find(|&number| Self::new(family, number) == self)
+    }
+
     /// Name in nft's spelling, or `unknown`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -121,6 +141,17 @@ mod tests {
         for number in 0..=u8::MAX {
             assert_eq!(Family::from(number).number(), number);
         }
+    }
+
+    #[test]
+    fn hook_numbers_survive_the_way_there_and_back() {
+        for family in (0..=u8::MAX).map(Family::from) {
+            for number in 0..=u8::MAX {
+                assert_eq!(Hook::new(family, number).number(family), Some(number));
+            }
+        }
+        assert_eq!(Hook::Egress.number(Family::Inet), None);
+        assert_eq!(Hook::Other(3).number(Family::Inet), None);
     }
 
     #[test]

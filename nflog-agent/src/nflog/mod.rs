@@ -28,11 +28,19 @@ mod async_nflog;
 mod attr;
 mod batch;
 mod bind;
+#[cfg(feature = "serde")]
+mod bit_names;
+#[cfg(feature = "serde")]
+mod byte_text;
 mod close;
 mod command;
 mod config;
 mod effective;
+mod encode;
 mod entry;
+mod entry_buf;
+#[cfg(feature = "serde")]
+mod entry_serde;
 mod error;
 mod exchange;
 mod flags;
@@ -61,7 +69,9 @@ pub use config::{
     COPY_RANGE_MAX, Config, ConfigBuilder, NLBUFSIZ_MAX, RECEIVE_BUFFER_MAX, RECEIVE_BUFFER_MIN, TIMEOUT_MAX,
 };
 pub use effective::{Effective, Warning};
+pub use encode::EncodeError;
 pub use entry::{Entry, Vlan};
+pub use entry_buf::EntryBuf;
 pub use error::{
     CloseError, ConfigError, ExchangeError, GroupOwner, NetnsError, OpenError, OwnerProcess, RecvError,
 };

@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Problems(u8);
 
 impl Problems {
+    /// Nothing was wrong.
+    pub const NONE: Self = Self(0);
     /// An attribute length contradicts the message; the attributes after it are missing.
     pub const BAD_LENGTH: Self = Self(1);
     /// An attribute is shorter than its type, and was left out.
@@ -19,6 +21,27 @@ impl Problems {
     pub const HWADDR_TOO_LONG: Self = Self(16);
     /// The timestamp does not fit 64 bits of nanoseconds, and was left out.
     pub const BAD_TIMESTAMP: Self = Self(32);
+
+    #[cfg(feature = "serde")]
+    pub(super) const NAMES: [(Self, &'static str); 6] = [
+        (Self::BAD_LENGTH, "BAD_LENGTH"),
+        (Self::SHORT_VALUE, "SHORT_VALUE"),
+        (Self::NO_PACKET_HDR, "NO_PACKET_HDR"),
+        (Self::PREFIX_NOT_TERMINATED, "PREFIX_NOT_TERMINATED"),
+        (Self::HWADDR_TOO_LONG, "HWADDR_TOO_LONG"),
+        (Self::BAD_TIMESTAMP, "BAD_TIMESTAMP"),
+    ];
+    const ALL: Self = Self(63);
+
+    /// From the bits; `None` if other bits than the known ones are set.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        if bits & !Self::ALL.0 == 0 {
+            Some(Self(bits))
+        } else {
+            None
+        }
+    }
 
     /// The bits.
     #[must_use]

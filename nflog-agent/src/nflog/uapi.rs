@@ -1,5 +1,8 @@
 //! Numbers of the uapi headers `nfnetlink.h` and `nfnetlink_log.h`, in the width that they have on the wire.
 
+/// Flag of an attribute type: the value is attributes.
+pub(super) const NLA_F_NESTED: u16 = wide(libc::NLA_F_NESTED);
+
 /// An attribute or message type.
 const fn wide(number: libc::c_int) -> u16 {
     let [low, high, 0, 0] = number.to_le_bytes() else {
