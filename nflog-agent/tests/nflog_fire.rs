@@ -107,7 +107,7 @@ fn unbinding_hands_out_what_the_kernel_holds_and_frees_the_group() {
 fn a_reader_without_groups_can_bind_one() {
     let netns = Netns::new("none-left");
     log_output(&netns);
-    let mut nflog = open(config(&netns).flags(Flags::DEFAULT | Flags::CONNTRACK));
+    let mut nflog = open(config(&netns).flags(Flags::SEQ | Flags::SEQ_GLOBAL | Flags::CONNTRACK));
     let flags = nflog.effective().flags;
     nflog.unbind(GROUP, |_| ()).unwrap();
     send(&netns, 5);

@@ -56,8 +56,8 @@ mod reader;
 mod register;
 mod seq;
 mod socket;
-//STREAM #[cfg(feature = "async")]
-//STREAM mod stream;
+#[cfg(feature = "async")]
+mod stream;
 mod uapi;
 mod waker;
 
@@ -85,6 +85,6 @@ pub use procfs::Instance;
 pub use reader::Nflog;
 pub use register::Registration;
 pub use seq::{SeqTracker, Step};
-//STREAM #[cfg(feature = "async")]
-//STREAM pub use stream::EntryStream;
+#[cfg(feature = "async")]
+pub use stream::EntryStream;
 pub use waker::Waker;
