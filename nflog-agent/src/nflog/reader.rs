@@ -205,6 +205,93 @@ fn buffer_size(config: &Config) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket;
+    use std::path::Path;
+    use std::process::{Command, id};
+
+    use super::super::netns::Netns;
+
+    /// A network namespace where UDP to port 7777 is logged to group 5.
+    struct Scratch {
+        name: String,
+    }
+
+    impl Scratch {
+        fn new() -> Self {
+            let scratch = Self {
+                name: format!("truncated-{}", id()),
+            };
+            ip(&format!("netns add {}", scratch.name));
+            ip(&format!("-netns {} link set lo up", scratch.name));
+            for rule in [
+                "table inet test",
+                "chain inet test output { type filter hook output priority 0; }",
+                "rule inet test output udp dport 7777 log group 5",
+            ] {
+                ip(&format!("netns exec {} nft add {rule}", scratch.name));
+            }
+            scratch
+        }
+
+        fn netns(&self) -> Netns {
+            Netns::Path(Path::new("/run/netns").join(&self.name))
+        }
+
+        fn send(&self, count: u32) {
+            let sending = || {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                for _ in 0..count {
+                    socket.send_to(b"payload", "127.0.0.1:7777").unwrap();
+                }
+            };
+            self.netns().run(sending).unwrap();
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            ip(&format!("netns del {}", self.name));
+        }
+    }
+
+    fn ip(arguments: &str) {
+        let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "this test needs root, ip and nft: {complaint}"
+        );
+    }
+
+    #[test]
+    fn entries_before_the_cut_of_a_truncated_datagram_arrive_and_the_others_are_counted() {
+        let scratch = Scratch::new();
+        let builder = Config::builder().netns(scratch.netns()).group(5).qthresh(10);
+        let mut nflog = Nflog::open(&builder.build().unwrap()).unwrap();
+        let whole = std::mem::replace(&mut nflog.buffer, vec![0; 400].into());
+        // One datagram.
+        scratch.send(10);
+        let patience = Some(Duration::from_secs(60));
+        let batch = nflog.recv(patience).unwrap().expect("a batch is full");
+        let arrived: Vec<_> = batch.map(|entry| (entry.seq(), entry.lost_before())).collect();
+        let count = u32::try_from(arrived.len()).unwrap();
+        assert!((1..10).contains(&count), "{arrived:?}");
+        assert!((0..count).map(|seq| (Some(seq), 0)).eq(arrived));
+        let loss = nflog.loss().unwrap();
+        assert_eq!((loss.truncated, loss.gaps, loss.pending), (1, 0, true));
+
+        // Empty, so that the next packet is known to be from after the cut.
+        assert!(nflog.recv(Some(Duration::ZERO)).unwrap().is_none());
+        nflog.buffer = whole;
+        scratch.send(1);
+        let mut batch = nflog.recv(patience).unwrap().expect("a packet was sent");
+        let entry = batch.next().unwrap();
+        assert_eq!((entry.seq(), entry.lost_before()), (Some(10), 10 - count));
+        drop(batch);
+        let loss = nflog.close(|_| ()).unwrap();
+        assert_eq!((loss.truncated, loss.sk_drops), (1, 0));
+        assert_eq!((loss.gaps, loss.pending), (u64::from(10 - count), false));
+    }
 
     #[test]
     fn the_buffer_holds_the_longest_datagrams_measured() {
