@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::SystemTime;
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::Netns;
 use support::traffic::{PORT, log_to_groups, send};
 
@@ -71,6 +72,11 @@ impl Example {
         Self { child, output }
     }
 
+    fn signal(&self, signal: Signal) {
+        // `ip netns exec` has become the example.
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// What it prints until it ends, which must be with success.
     #[track_caller]
     fn end(mut self) -> String {
@@ -86,7 +92,7 @@ impl Example {
 fn print_shows_the_payload_of_icmp_packets() {
     let netns = Netns::new("example-print");
     netns.nft(
-        "table inet demo { chain output { type filter hook output priority 0\n meta l4proto icmp log group 100\n } }",
+        "table inet demo { chain output { type filter hook output priority 0\n meta l4proto icmp log group 100\n }\n}",
     );
     let example = Example::start(&netns, "print", &["100", "2"]);
     // Nobody listens: the kernel answers by ICMP, which quotes the packet.
@@ -125,10 +131,13 @@ fn loss_accounts_for_every_packet_that_the_rule_counts() {
     let netns = Netns::new("example-loss");
     log_to_groups(&netns, &[100]);
     let example = Example::start(&netns, "loss", &["100", "3", "4096"]);
-    // A burst, and later packets that show how much of it was lost.
-    for count in [30_000, 1, 1] {
-        send(&netns, count);
+    // A burst while it does not read, and later packets that show how much of it was lost.
+    example.signal(Signal::STOP);
+    send(&netns, 10_000);
+    example.signal(Signal::CONT);
+    for _ in 0..3 {
         std::thread::sleep(std::time::Duration::from_millis(300));
+        send(&netns, 1);
     }
     let text = example.end();
     assert!(text.lines().count() >= 3, "{text}");

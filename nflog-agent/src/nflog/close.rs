@@ -60,7 +60,13 @@ impl Nflog {
 /// What [`Closing::step`] wants next.
 pub(super) enum Step {
     /// Another step; a datagram of so many bytes was handled.
-    More { len: usize },
+    More {
+        #[cfg_attr(
+            not(feature = "async"),
+            expect(dead_code, reason = "only an asynchronous task pays for it")
+        )]
+        len: usize,
+    },
     /// Another step after so long: the kernel holds packets back.
     Wait(Duration),
     /// No more steps.

@@ -56,11 +56,15 @@ impl GenericGroup {
         for (family, logger) in take(&mut self.replaced) {
             let restored = self.home.run(|| bring_back(family, &logger));
             let result = restored.map_err(io::Error::other).flatten();
-            first = first.and(result.map_err(|source| CloseError::GenericGroup {
-                family,
-                logger,
-                source,
-            }));
+            if let Err(source) = result
+                && first.is_ok()
+            {
+                first = Err(CloseError::GenericGroup {
+                    family,
+                    logger,
+                    source,
+                });
+            }
         }
         first
     }
