@@ -2,141 +2,14 @@
 
 mod support;
 
-use std::collections::HashMap;
-use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nflog_agent::nflog::{
-    Batch, Config, ConfigBuilder, CopyMode, Flags, Loss, NetnsError, Nflog, OpenError, Warning,
-};
+use nflog_agent::nflog::{Config, CopyMode, Flags, Loss, NetnsError, Nflog, OpenError, Warning};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use support::traffic::{GROUP, PORT, Tally, close, config, log_output, open, send, under_flood};
 use support::{Netns, PATIENCE, wait_for};
-
-const GROUP: u16 = 5;
-const PORT: u16 = 7777;
-/// Most packets that a thread sends while a test runs.
-const FLOOD_MAX: u32 = 5_000_000;
-
-/// Counts and logs what is sent to [`PORT`].
-fn log_output(netns: &Netns) {
-    netns.nft(&format!(
-        r#"table inet test {{
-            chain output {{
-                type filter hook output priority 0
-                udp dport {PORT} counter log prefix "sent" group {GROUP} comment "sent"
-            }}
-        }}"#
-    ));
-}
-
-fn config(netns: &Netns) -> ConfigBuilder {
-    Config::builder().netns(netns.netns()).group(GROUP)
-}
-
-fn open(builder: ConfigBuilder) -> Nflog {
-    Nflog::open(&builder.build().unwrap()).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Frees the groups now. Dropping the reader does so too, but not while another test's thread is between fork and exec, when
-/// its child holds a copy of the socket.
-fn close(nflog: Nflog) {
-    nflog.close(|_| ()).unwrap();
-}
-
-/// Sends `count` datagrams over loopback.
-fn send(netns: &Netns, count: u32) {
-    netns.run(|| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        // Nobody listens: port unreachable comes back as an error of a later send on a connected socket only.
-        for _ in 0..count {
-            socket.send_to(b"payload", ("127.0.0.1", PORT)).unwrap();
-        }
-    });
-}
-
-/// Runs `body` while another thread sends without pause.
-fn under_flood(netns: &Netns, body: impl FnOnce()) {
-    struct StopOnDrop<'a>(&'a AtomicBool);
-    impl Drop for StopOnDrop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| flood(netns, &stop));
-        let _stop = StopOnDrop(&stop);
-        body();
-    });
-}
-
-/// Sends until told to stop.
-fn flood(netns: &Netns, stop: &AtomicBool) {
-    netns.run(|| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        for _ in 0..FLOOD_MAX {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            socket.send_to(b"payload", ("127.0.0.1", PORT)).unwrap();
-        }
-        panic!("the test did not end within {FLOOD_MAX} packets");
-    });
-}
-
-/// What arrived.
-#[derive(Debug, Default)]
-struct Tally {
-    received: u64,
-    lost: u64,
-    /// Logged in the instant between the bind of the group and its flags, before all others: received without number.
-    unnumbered: u64,
-    /// Next number expected, by group.
-    next: HashMap<u16, u32>,
-}
-
-impl Tally {
-    /// Takes a batch; checks that each entry's number is the one before it plus what is said to be lost between them.
-    fn take(&mut self, batch: &mut Batch<'_>) {
-        for entry in batch {
-            self.received += 1;
-            self.lost += u64::from(entry.lost_before());
-            if entry.seq().is_none() {
-                assert!(!self.next.contains_key(&entry.group()), "{entry:?}");
-                self.unnumbered += 1;
-                continue;
-            }
-            let next = self.next.entry(entry.group()).or_default();
-            assert_eq!(entry.seq(), Some(*next + entry.lost_before()), "{entry:?}");
-            *next += entry.lost_before() + 1;
-        }
-    }
-
-    /// Reads until `count` packets are accounted for.
-    #[track_caller]
-    fn read(&mut self, nflog: &mut Nflog, count: u64) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.received + self.lost < count {
-            assert!(
-                Instant::now() < deadline,
-                "{self:?} of {count} after {PATIENCE:?}"
-            );
-            if let Some(mut batch) = nflog.recv(Some(Duration::from_secs(1))).unwrap() {
-                self.take(&mut batch);
-            }
-        }
-    }
-
-    /// Reads until nothing more comes: what the kernel holds is flushed after 10 ms.
-    fn drain(&mut self, nflog: &mut Nflog) {
-        while let Some(mut batch) = nflog.recv(Some(Duration::from_millis(500))).unwrap() {
-            self.take(&mut batch);
-        }
-    }
-}
 
 #[test]
 fn without_overload_every_packet_that_the_rule_counts_is_received() {

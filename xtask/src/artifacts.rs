@@ -54,12 +54,12 @@ enum Kind {
 }
 
 impl Artifacts {
-    /// Builds the programs and all tests.
+    /// Builds the programs, the examples and all tests.
     pub(crate) fn build() -> Result<Self> {
         // Tests are selected even where only a program is needed: with them the features of the dependencies, and so
         // the compiled dependencies, are those of `cargo test`.
         let mut command = cargo("build");
-        command.args(WORKSPACE).args(["--bins", "--tests"]);
+        command.args(WORKSPACE).args(["--bins", "--examples", "--tests"]);
         println!("building the programs and tests: {}", render(&command));
         Self::of(&mut command)
     }

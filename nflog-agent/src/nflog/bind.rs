@@ -8,6 +8,7 @@ use super::config::Config;
 use super::error::{ExchangeError, OpenError};
 use super::exchange::{Answer, Link, Seen, exchange};
 use super::flags::Flags;
+use super::netns::Home;
 use super::procfs;
 use super::socket::NetlinkSocket;
 
@@ -63,27 +64,45 @@ pub(super) fn set_options(socket: &NetlinkSocket, config: &Config) -> Result<u32
         .map_err(refused("SO_RCVBUF"))
 }
 
-/// Binds every group, each with one message. A kernel that cannot attach conntrack entries is asked again without.
-pub(super) fn bind_groups(link: &impl Link, config: &Config, buffer: &mut [u8]) -> Result<Bound, OpenError> {
+/// Binds every group of `config`.
+pub(super) fn bind_groups(
+    link: &impl Link,
+    config: &Config,
+    home: &Home,
+    buffer: &mut [u8],
+) -> Result<Bound, OpenError> {
     let mut bound = Bound {
         flags: config.flags(),
         ..Bound::default()
     };
     for &group in config.groups() {
-        let mut errno = bind_group(link, config, group, buffer, &mut bound)?;
-        if errno == libc::EOPNOTSUPP && bound.flags.contains(Flags::CONNTRACK) {
-            bound.flags = bound.flags.without(Flags::CONNTRACK);
-            errno = bind_group(link, config, group, buffer, &mut bound)?;
-        }
-        if errno != 0 {
-            return Err(refusal(link, group, errno, buffer, &mut bound));
-        }
+        bind_group(link, config, home, group, buffer, &mut bound)?;
     }
     Ok(bound)
 }
 
-/// Binds one group; returns the kernel's errno.
-fn bind_group(
+/// Binds one group with one message. A kernel that cannot attach conntrack entries is asked again without.
+pub(super) fn bind_group(
+    link: &impl Link,
+    config: &Config,
+    home: &Home,
+    group: u16,
+    buffer: &mut [u8],
+    bound: &mut Bound,
+) -> Result<(), OpenError> {
+    let mut errno = try_bind(link, config, group, buffer, bound)?;
+    if errno == libc::EOPNOTSUPP && bound.flags.contains(Flags::CONNTRACK) {
+        bound.flags = bound.flags.without(Flags::CONNTRACK);
+        errno = try_bind(link, config, group, buffer, bound)?;
+    }
+    match errno {
+        0 => Ok(()),
+        errno => Err(refusal(link, home, group, errno, buffer, bound)),
+    }
+}
+
+/// Asks to bind one group; returns the kernel's errno.
+fn try_bind(
     link: &impl Link,
     config: &Config,
     group: u16,
@@ -115,7 +134,18 @@ fn ask(
 }
 
 /// Says what an errno means here.
-fn refusal(link: &impl Link, group: u16, errno: i32, buffer: &mut [u8], bound: &mut Bound) -> OpenError {
+fn refusal(
+    link: &impl Link,
+    home: &Home,
+    group: u16,
+    errno: i32,
+    buffer: &mut [u8],
+    bound: &mut Bound,
+) -> OpenError {
+    let busy = || OpenError::GroupBusy {
+        group,
+        owner: home.run(|| procfs::owner(group)).ok().flatten(),
+    };
     let source = io::Error::from_raw_os_error(errno);
     match errno {
         // No permission, or another socket's group: the same errno. Without the capability the probe gets it as well.
@@ -123,19 +153,13 @@ fn refusal(link: &impl Link, group: u16, errno: i32, buffer: &mut [u8], bound: &
             Ok(Answer {
                 errno: libc::EPERM, ..
             }) => OpenError::PermissionDenied { group },
-            Ok(_) => OpenError::GroupBusy {
-                group,
-                owner: procfs::owner(group),
-            },
+            Ok(_) => busy(),
             Err(source) => OpenError::Exchange { group, source },
         },
         // Another socket bound it at the same moment.
-        libc::EEXIST => OpenError::GroupBusy {
-            group,
-            owner: procfs::owner(group),
-        },
+        libc::EEXIST => busy(),
         // nfnetlink says so for a subsystem that is not loaded.
-        libc::EINVAL if procfs::instances().is_err() => OpenError::NoNflog,
+        libc::EINVAL if matches!(home.run(procfs::instances), Ok(Err(_))) => OpenError::NoNflog,
         _ => OpenError::Refused { group, source },
     }
 }
@@ -168,7 +192,8 @@ mod tests {
         fn bind(&self) -> Result<Flags, OpenError> {
             let flags = Flags::SEQ | Flags::CONNTRACK;
             let config = Config::builder().groups([5, 6]).flags(flags).build().unwrap();
-            bind_groups(self, &config, &mut [0; 64]).map(|bound| bound.flags)
+            let home = Home::current().unwrap();
+            bind_groups(self, &config, &home, &mut [0; 64]).map(|bound| bound.flags)
         }
 
         /// Flags of each request that has some: the last two bytes before the padding.

@@ -43,11 +43,22 @@ pub(super) fn unbind(group: u16, sequence: u32) -> Vec<u8> {
     encode(uapi::AF_UNSPEC, group, vec![command], sequence)
 }
 
+/// Makes NFLOG the logger of a protocol family in the whole namespace. The kernel looks at nothing else in such a message.
+pub(super) fn bind_family(family: u8, sequence: u32) -> Vec<u8> {
+    let command = ConfigAttr::Command(uapi::NFULNL_CFG_CMD_PF_BIND);
+    encode(family, 0, vec![command], sequence)
+}
+
+/// Leaves a protocol family without a logger, whatever logger it has.
+pub(super) fn unbind_family(family: u8, sequence: u32) -> Vec<u8> {
+    let command = ConfigAttr::Command(uapi::NFULNL_CFG_CMD_PF_UNBIND);
+    encode(family, 0, vec![command], sequence)
+}
+
 /// Asks nothing, but is refused with EPERM only for want of CAP_NET_ADMIN: with it, the kernel finds the protocol family
 /// invalid. Tells a missing capability from a group that another socket reads.
 pub(super) fn probe_permission(sequence: u32) -> Vec<u8> {
-    let command = ConfigAttr::Command(uapi::NFULNL_CFG_CMD_PF_BIND);
-    encode(NO_FAMILY, 0, vec![command], sequence)
+    bind_family(NO_FAMILY, sequence)
 }
 
 fn encode(family: u8, group: u16, attributes: Vec<ConfigAttr>, sequence: u32) -> Vec<u8> {
@@ -194,6 +205,17 @@ mod tests {
             28, 0, 0, 0, 1, 4, 5, 0, 3, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0, 0, 5, 0, 1, 0, 3, 0, 0, 0,
         ];
         assert_eq!(bytes, expected);
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn families_are_bound_and_unbound_by_these_bytes() {
+        let mut expected = [
+            28, 0, 0, 0, 1, 4, 5, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 5, 0, 1, 0, 3, 0, 0, 0,
+        ];
+        assert_eq!(bind_family(uapi::AF_INET, 3), expected);
+        (expected[16], expected[24]) = (10, 4);
+        assert_eq!(unbind_family(uapi::AF_INET6, 3), expected);
     }
 
     #[test]

@@ -33,11 +33,12 @@ pub struct Config {
     pub(super) flags: Flags,
     pub(super) receive_buffer: u32,
     pub(super) no_enobufs: bool,
+    pub(super) generic_group: bool,
 }
 
 impl Config {
     /// Starts from the defaults: the current namespace, the first 128 bytes of each packet, batches of up to 1000 packets
-    /// or 130752 bytes or 10 ms, `SEQ` and `SEQ_GLOBAL`, a receive buffer of 16 MiB, no ENOBUFS reports. No group.
+    /// or 130752 bytes or 10 ms, `SEQ` and `SEQ_GLOBAL`, a receive buffer of 16 MiB, no ENOBUFS reports, only what rules log. No group.
     #[must_use]
     pub const fn builder() -> ConfigBuilder {
         ConfigBuilder {
@@ -53,6 +54,7 @@ impl Config {
                 flags: Flags::DEFAULT,
                 receive_buffer: 16 * 1024 * 1024,
                 no_enobufs: true,
+                generic_group: false,
             },
         }
     }
@@ -115,6 +117,12 @@ impl Config {
     #[must_use]
     pub const fn no_enobufs(&self) -> bool {
         self.no_enobufs
+    }
+
+    /// Whether group 0 gets what the kernel itself logs.
+    #[must_use]
+    pub const fn generic_group(&self) -> bool {
+        self.generic_group
     }
 
     /// `timeout` in the kernel's unit of 1/100 s.
@@ -208,6 +216,18 @@ impl ConfigBuilder {
         self
     }
 
+    /// Sets whether what the kernel itself logs for IPv4 and IPv6 (invalid packets seen by conntrack, the TRACE target of
+    /// legacy iptables) goes to group 0, which must be among the groups. Rules that name a group do not need it.
+    ///
+    /// This changes the whole namespace: `PF_BIND` puts NFLOG in the place of its logger, which the sysctls
+    /// `net.netfilter.nf_log.2` and `.10` show and the kernel log usually is. The end of the reader brings back the logger
+    /// that was there, unless another one was set meanwhile. Needs `/proc/sys` to find out which it is.
+    #[must_use]
+    pub const fn generic_group(mut self, on: bool) -> Self {
+        self.config.generic_group = on;
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -215,6 +235,9 @@ impl ConfigBuilder {
     pub fn build(self) -> Result<Config, ConfigError> {
         let mut config = self.config;
         check_groups(&config.groups)?;
+        if config.generic_group && !config.groups.contains(&0) {
+            return Err(ConfigError::GenericGroup);
+        }
         if config.copy_mode == CopyMode::Packet && !(1..=COPY_RANGE_MAX).contains(&config.copy_range) {
             return Err(ConfigError::CopyRange {
                 value: config.copy_range,
@@ -289,16 +312,20 @@ mod tests {
         assert_eq!(config.flags(), Flags::SEQ | Flags::SEQ_GLOBAL);
         assert_eq!(config.receive_buffer(), 16 << 20);
         assert!(config.no_enobufs());
+        assert!(!config.generic_group());
+        let config = group_7().group(0).generic_group(true).build().unwrap();
+        assert!(config.generic_group());
     }
 
     #[test]
     fn values_that_the_kernel_would_ignore_are_refused() {
-        let cases: [(ConfigBuilder, ConfigError); 9] = [
+        let cases: [(ConfigBuilder, ConfigError); 10] = [
             (Config::builder(), ConfigError::NoGroup),
             (
                 Config::builder().groups([3, 1, 3]),
                 ConfigError::DuplicateGroup { group: 3 },
             ),
+            (group_7().generic_group(true), ConfigError::GenericGroup),
             (group_7().copy_range(0), ConfigError::CopyRange { value: 0 }),
             (
                 group_7().copy_range(65_532),

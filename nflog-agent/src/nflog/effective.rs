@@ -70,8 +70,14 @@ pub enum Warning {
 }
 
 impl Effective {
-    /// Reads back what procfs shows. Runs in the namespace of the socket.
-    pub(super) fn read_back(config: &Config, port_id: u32, receive_buffer: u32, flags: Flags) -> Self {
+    /// Reads back what procfs shows of `groups`. Runs in the namespace of the socket.
+    pub(super) fn read_back(
+        config: &Config,
+        groups: Vec<u16>,
+        port_id: u32,
+        receive_buffer: u32,
+        flags: Flags,
+    ) -> Self {
         let mut warnings = Vec::new();
         // The kernel doubles half of what was asked.
         if receive_buffer < config.receive_buffer() & !1 {
@@ -87,15 +93,13 @@ impl Effective {
         match procfs::instances() {
             Ok(listed) => {
                 instances = listed;
-                instances.retain(|instance| {
-                    instance.port_id == port_id && config.groups().contains(&instance.group)
-                });
-                warnings.extend(compare(config, &instances));
+                instances.retain(|instance| instance.port_id == port_id && groups.contains(&instance.group));
+                warnings.extend(compare(config, &groups, &instances));
             }
             Err(source) => warnings.push(Warning::NotReadBack { source }),
         }
         Self {
-            groups: config.groups().to_vec(),
+            groups,
             port_id,
             receive_buffer,
             flags,
@@ -105,13 +109,13 @@ impl Effective {
     }
 }
 
-fn compare(config: &Config, instances: &[Instance]) -> Vec<Warning> {
+fn compare(config: &Config, groups: &[u16], instances: &[Instance]) -> Vec<Warning> {
     let range = match config.copy_mode() {
         CopyMode::Packet => config.copy_range(),
         CopyMode::None | CopyMode::Meta => 0,
     };
     let mut warnings = Vec::new();
-    for &group in config.groups() {
+    for &group in groups {
         let Some(instance) = instances.iter().find(|instance| instance.group == group) else {
             warnings.push(Warning::NotListed { group });
             continue;
@@ -160,7 +164,7 @@ mod tests {
             copy_range,
             timeout: Duration::from_millis(10),
         };
-        let warnings = compare(&config, &[instance(1, 128), instance(3, 100)]);
+        let warnings = compare(&config, config.groups(), &[instance(1, 128), instance(3, 100)]);
         let texts: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,

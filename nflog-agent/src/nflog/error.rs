@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Loss;
 use super::config::{COPY_RANGE_MAX, NLBUFSIZ_MAX, RECEIVE_BUFFER_MAX, RECEIVE_BUFFER_MIN, TIMEOUT_MAX};
 
 /// A setting that the kernel would refuse or silently ignore.
@@ -19,6 +20,9 @@ pub enum ConfigError {
         /// The group.
         group: u16,
     },
+    /// What the kernel itself logs goes to group 0.
+    #[error("generic_group without group 0, which gets what the kernel itself logs: add group 0")]
+    GenericGroup,
     /// Zero means the maximum to the kernel, and more than the maximum is cut.
     #[error("copy range {value} is not in 1..={COPY_RANGE_MAX} bytes")]
     CopyRange {
@@ -181,6 +185,32 @@ pub enum OpenError {
         /// Who reads it; `None` if it went away meanwhile or procfs cannot be read.
         owner: Option<GroupOwner>,
     },
+    /// The thread of a registration could not be started.
+    #[error("cannot start a thread that reads NFLOG: {source}")]
+    Thread {
+        /// Cause.
+        source: io::Error,
+    },
+    /// The tokio runtime could not watch the socket.
+    #[error("the tokio runtime cannot watch the netlink socket: {source}")]
+    Runtime {
+        /// Cause.
+        source: io::Error,
+    },
+    /// The reader has the group already.
+    #[error("NFLOG group {group} is bound by this reader already: unbind it first to start anew")]
+    AlreadyBound {
+        /// The group.
+        group: u16,
+    },
+    /// NFLOG could not be made the logger of a protocol family, or the logger that it replaces could not be found out.
+    #[error("cannot send the kernel's own logging to group 0 (net.netfilter.nf_log.{family}): {source}")]
+    GenericGroup {
+        /// Protocol family: 2 (IPv4) or 10 (IPv6).
+        family: u8,
+        /// Cause.
+        source: io::Error,
+    },
     /// The kernel refused for another reason.
     #[error("the kernel refused to bind NFLOG group {group}: {source}")]
     Refused {
@@ -229,10 +259,41 @@ pub enum RecvError {
     Drops(#[source] io::Error),
 }
 
-/// Why a reader could not be closed in order. The socket is closed nevertheless, which ends its groups.
+/// Why a group could not be unbound, or a reader not be closed, in order. [`Nflog::close`](super::Nflog::close) closes the
+/// socket nevertheless, which ends its groups.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
+    /// CAP_NET_ADMIN was dropped since the group was bound: the kernel checks it at each request. What was in the socket has
+    /// been handed out; what the kernel logs to the group until the socket is closed is lost.
+    #[error("no permission to unbind NFLOG group {group}: CAP_NET_ADMIN is needed in the network namespace")]
+    PermissionDenied {
+        /// The group; the first of them.
+        group: u16,
+        /// The account, which does not include what is lost.
+        loss: Loss,
+    },
+    /// The reader does not have the group.
+    #[error("NFLOG group {group} is not bound by this reader")]
+    NotBound {
+        /// The group.
+        group: u16,
+    },
+    /// The logger that NFLOG replaced for the kernel's own logging could not be brought back.
+    #[error(
+        "cannot bring back the logger {logger} (net.netfilter.nf_log.{family}): {source}; set it with sysctl"
+    )]
+    GenericGroup {
+        /// Protocol family: 2 (IPv4) or 10 (IPv6).
+        family: u8,
+        /// What was there before, as the sysctl names it.
+        logger: String,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The thread of a registration could not be told to stop.
+    #[error("cannot wake the thread that reads NFLOG: {0}")]
+    Wake(#[source] io::Error),
     /// The kernel refused to unbind.
     #[error("the kernel refused to unbind NFLOG group {group}: {source}")]
     Refused {

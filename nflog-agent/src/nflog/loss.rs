@@ -20,7 +20,8 @@ pub struct Loss {
     /// Datagrams that the kernel dropped because the socket's receive buffer was full. Their packets are in `gaps` once a
     /// later packet of the group arrives.
     pub sk_drops: u64,
-    /// Datagrams were dropped, and not every group has had a packet since that would show how many packets were in them.
+    /// Datagrams were dropped, and not every group has had a packet since that would show how many packets were in them. For
+    /// good if such a group was unbound: then nothing will show it any more.
     pub pending: bool,
 }
 
@@ -55,26 +56,45 @@ pub(super) struct Account {
 impl Account {
     /// Starts when the groups are bound.
     pub(super) fn new(groups: &[u16]) -> Self {
-        let mut groups: Vec<_> = groups
-            .iter()
-            .map(|&number| Group {
-                number,
-                tracker: SeqTracker::new(),
-                gaps: 0,
-                pending: Pending::No,
-            })
-            .collect();
-        groups.sort_unstable_by_key(|group| group.number);
-        Self {
-            groups,
+        let mut account = Self {
+            groups: Vec::with_capacity(groups.len()),
             totals: Loss::default(),
             last_sk_drops: 0,
+        };
+        for &group in groups {
+            account.add(group);
         }
+        account
+    }
+
+    /// A group was bound: it counts from 0.
+    pub(super) fn add(&mut self, number: u16) {
+        let index = self.groups.partition_point(|group| group.number < number);
+        let group = Group {
+            number,
+            tracker: SeqTracker::new(),
+            gaps: 0,
+            pending: Pending::No,
+        };
+        self.groups.insert(index, group);
+    }
+
+    /// A group was unbound, and its last packet taken. Its gaps stay in the totals.
+    pub(super) fn remove(&mut self, number: u16) {
+        if let Ok(index) = self.index(number) {
+            let group = self.groups.remove(index);
+            // Kept here, it is never taken back.
+            self.totals.pending |= group.pending != Pending::No;
+        }
+    }
+
+    fn index(&self, number: u16) -> Result<usize, usize> {
+        self.groups.binary_search_by_key(&number, |group| group.number)
     }
 
     /// Takes an entry's number; returns the packets of its group that are missing before it.
     pub(super) fn entry(&mut self, group: u16, seq: Option<u32>) -> u32 {
-        let Ok(index) = self.groups.binary_search_by_key(&group, |group| group.number) else {
+        let Ok(index) = self.index(group) else {
             return 0;
         };
         let (group, Some(seq)) = (&mut self.groups[index], seq) else {
@@ -135,17 +155,14 @@ impl Account {
     /// The totals.
     pub(super) fn totals(&self) -> Loss {
         Loss {
-            pending: self.groups.iter().any(|group| group.pending != Pending::No),
+            pending: self.totals.pending || self.groups.iter().any(|group| group.pending != Pending::No),
             ..self.totals
         }
     }
 
     /// Packets missing in one group; `None` if it is not ours.
     pub(super) fn gaps(&self, group: u16) -> Option<u64> {
-        let index = self
-            .groups
-            .binary_search_by_key(&group, |group| group.number)
-            .ok()?;
+        let index = self.index(group).ok()?;
         Some(self.groups[index].gaps)
     }
 }
@@ -199,6 +216,31 @@ mod tests {
         account.entry(5, Some(0));
         assert!(!account.totals().pending);
         assert_eq!(account.totals().enobufs, 1);
+    }
+
+    #[test]
+    fn a_group_that_is_bound_anew_counts_from_0() {
+        let mut account = Account::new(&[4, 5]);
+        account.entry(4, Some(2));
+        account.remove(4);
+        assert_eq!(account.gaps(4), None);
+        account.add(4);
+        // Ahead of the number of before: without the rebind this would be 7 packets.
+        assert_eq!(account.entry(4, Some(10)), 10);
+        assert_eq!((account.gaps(4), account.totals().gaps), (Some(10), 12));
+        assert!(!account.totals().pending);
+    }
+
+    #[test]
+    fn the_loss_of_a_group_that_is_gone_stays_pending() {
+        let mut account = Account::new(&[4, 5]);
+        account.sk_drops(1);
+        account.empty();
+        account.remove(4);
+        account.entry(5, Some(0));
+        account.add(4);
+        account.entry(4, Some(0));
+        assert!(account.totals().pending);
     }
 
     #[test]

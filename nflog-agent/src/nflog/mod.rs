@@ -26,6 +26,8 @@
 //! - Bytes from the kernel never panic; a packet's own contents are not looked at.
 //! - Nothing else of this crate is used. `unsafe` is in `socket` only.
 
+#[cfg(feature = "async")]
+mod async_nflog;
 mod attr;
 mod batch;
 mod bind;
@@ -47,6 +49,8 @@ mod error;
 mod exchange;
 mod flags;
 mod frame;
+mod generic_group;
+mod groups;
 pub mod guide;
 mod hook;
 mod loss;
@@ -56,11 +60,16 @@ pub mod pcap;
 mod problems;
 mod procfs;
 mod reader;
+mod register;
 mod seq;
 mod socket;
+#[cfg(feature = "async")]
+mod stream;
 mod uapi;
 mod waker;
 
+#[cfg(feature = "async")]
+pub use async_nflog::AsyncNflog;
 pub use attr::{Attr, Attrs, BadLength};
 pub use batch::Batch;
 pub use config::{
@@ -85,5 +94,8 @@ pub use netns::Netns;
 pub use problems::Problems;
 pub use procfs::Instance;
 pub use reader::Nflog;
+pub use register::Registration;
 pub use seq::{SeqTracker, Step};
+#[cfg(feature = "async")]
+pub use stream::EntryStream;
 pub use waker::Waker;

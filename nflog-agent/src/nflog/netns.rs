@@ -85,8 +85,38 @@ impl Netns {
     }
 }
 
+/// The namespace of a socket, held open: it can be entered whatever became of its name.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    netns: Netns,
+    inode: u32,
+}
+
+impl Home {
+    /// That of the calling thread.
+    pub(super) fn current() -> Result<Self, NetnsError> {
+        let file = Netns::Current.open()?;
+        Ok(Self {
+            netns: Netns::Fd(Arc::new(file.into())),
+            inode: current_inode()?,
+        })
+    }
+
+    pub(super) const fn inode(&self) -> u32 {
+        self.inode
+    }
+
+    /// Runs `f` inside; on this thread if it is there already, which needs no CAP_SYS_ADMIN.
+    pub(super) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        if current_inode()? == self.inode {
+            return Ok(f());
+        }
+        self.netns.run(f)
+    }
+}
+
 /// Inode number of the calling thread's namespace: what `lsns` and `nf_log_packet`'s `struct net` call it.
-pub(super) fn current_inode() -> Result<u32, NetnsError> {
+fn current_inode() -> Result<u32, NetnsError> {
     let path = Netns::Current.path();
     match metadata(&path) {
         // Namespace inode numbers are 32-bit in the kernel (ns_common.inum).
@@ -111,5 +141,8 @@ mod tests {
     fn the_current_namespace_is_that_of_this_thread() {
         let here = current_inode().unwrap();
         assert_eq!(Netns::Current.run(current_inode).unwrap().unwrap(), here);
+        let home = Home::current().unwrap();
+        assert_eq!(home.inode(), here);
+        assert_eq!(home.run(current_inode).unwrap().unwrap(), here);
     }
 }

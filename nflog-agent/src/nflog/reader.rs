@@ -9,8 +9,9 @@ use super::bind::{self, Early};
 use super::config::{COPY_RANGE_MAX, Config};
 use super::effective::Effective;
 use super::error::{OpenError, RecvError};
+use super::generic_group::GenericGroup;
 use super::loss::{Account, Loss};
-use super::netns::current_inode;
+use super::netns::Home;
 use super::socket::{NetlinkSocket, Received, monotonic_ns};
 use super::waker::Waker;
 
@@ -19,6 +20,8 @@ use super::waker::Waker;
 /// Dropping it ends its groups at once; [`Nflog::close`] first hands out what the kernel still holds.
 #[derive(Debug)]
 pub struct Nflog {
+    pub(super) config: Config,
+    pub(super) home: Home,
     pub(super) socket: NetlinkSocket,
     pub(super) buffer: Box<[u8]>,
     /// Datagrams that came while binding.
@@ -26,7 +29,7 @@ pub struct Nflog {
     pub(super) account: Account,
     waker: Waker,
     pub(super) effective: Effective,
-    netns_inode: u32,
+    pub(super) generic_group: Option<GenericGroup>,
     /// CLOCK_MONOTONIC, in ns.
     pub(super) last_empty_ns: Option<u64>,
     pub(super) sequence: u32,
@@ -34,7 +37,7 @@ pub struct Nflog {
 
 impl Nflog {
     /// Opens a socket in the namespace that `config` names, and binds its groups. Needs CAP_NET_ADMIN there; the capability
-    /// can be dropped afterwards.
+    /// can be dropped afterwards; then [`Nflog::close`] cannot unbind in order any more.
     ///
     /// # Errors
     /// If the namespace cannot be entered, the kernel has no NFLOG, rights are missing, or a group has another reader.
@@ -43,24 +46,31 @@ impl Nflog {
     }
 
     fn open_here(config: &Config) -> Result<Self, OpenError> {
-        let netns_inode = current_inode()?;
+        let home = Home::current()?;
         let waker = Waker::new().map_err(|source| OpenError::Socket { source })?;
         let socket = bind::open_socket()?;
         let receive_buffer = bind::set_options(&socket, config)?;
         let mut buffer = vec![0; buffer_size(config)].into_boxed_slice();
-        let bound = bind::bind_groups(&socket, config, &mut buffer)?;
+        let bound = bind::bind_groups(&socket, config, &home, &mut buffer)?;
         let mut account = Account::new(config.groups());
         for _ in 0..bound.overruns {
             account.enobufs();
         }
+        let generic_group = config
+            .generic_group()
+            .then(|| GenericGroup::bind(home.clone()))
+            .transpose()?;
+        let groups = config.groups().to_vec();
         Ok(Self {
-            effective: Effective::read_back(config, socket.port_id(), receive_buffer, bound.flags),
+            config: config.clone(),
+            home,
+            effective: Effective::read_back(config, groups, socket.port_id(), receive_buffer, bound.flags),
             socket,
             buffer,
             early: bound.early,
             account,
             waker,
-            netns_inode,
+            generic_group,
             last_empty_ns: None,
             sequence: bound.sequence,
         })
@@ -75,7 +85,7 @@ impl Nflog {
     /// Inode number of the namespace that is read.
     #[must_use]
     pub const fn netns_inode(&self) -> u32 {
-        self.netns_inode
+        self.home.inode()
     }
 
     /// A handle that interrupts [`Nflog::recv`] from another thread.
@@ -95,20 +105,9 @@ impl Nflog {
             if self.waker.take().map_err(RecvError::Wait)? {
                 return Ok(None);
             }
-            let now_ns = monotonic_ns();
-            if let Some(len) = self.fetch()? {
-                let datagram = &self.buffer[..len];
-                return Ok(Some(Batch::new(
-                    datagram,
-                    &mut self.account,
-                    now_ns,
-                    self.last_empty_ns,
-                )));
+            if let Some(datagram) = self.look()? {
+                return Ok(Some(self.batch(datagram)));
             }
-            // Taken before the socket was looked at: what arrives later is newer.
-            self.last_empty_ns = Some(now_ns);
-            self.account.empty();
-            self.read_drops()?;
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
@@ -117,6 +116,29 @@ impl Nflog {
                 .wait(self.waker.as_fd(), left)
                 .map_err(RecvError::Wait)?;
         }
+    }
+
+    /// Takes the next datagram without waiting: its length, and when it was read. `None` if the socket is empty.
+    pub(super) fn look(&mut self) -> Result<Option<(usize, u64)>, RecvError> {
+        let now_ns = monotonic_ns();
+        if let Some(len) = self.fetch()? {
+            return Ok(Some((len, now_ns)));
+        }
+        // Taken before the socket was looked at: what arrives later is newer.
+        self.last_empty_ns = Some(now_ns);
+        self.account.empty();
+        self.read_drops()?;
+        Ok(None)
+    }
+
+    /// The entries of the datagram in the buffer.
+    pub(super) fn batch(&mut self, (len, received_ns): (usize, u64)) -> Batch<'_> {
+        Batch::new(
+            &self.buffer[..len],
+            &mut self.account,
+            received_ns,
+            self.last_empty_ns,
+        )
     }
 
     /// Puts the next datagram into the buffer; `None` if there is none.
@@ -142,7 +164,7 @@ impl Nflog {
         }
     }
 
-    fn read_drops(&mut self) -> Result<(), RecvError> {
+    pub(super) fn read_drops(&mut self) -> Result<(), RecvError> {
         let drops = self.socket.drops().map_err(RecvError::Drops)?;
         self.account.sk_drops(drops);
         Ok(())
@@ -157,7 +179,7 @@ impl Nflog {
         Ok(self.account.totals())
     }
 
-    /// Packets of one group found missing since [`Nflog::open`]; `None` if the group is not read here.
+    /// Packets of one group found missing since it was bound; `None` if the group is not read here.
     #[must_use]
     pub fn gaps(&self, group: u16) -> Option<u64> {
         self.account.gaps(group)
@@ -183,6 +205,93 @@ fn buffer_size(config: &Config) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket;
+    use std::path::Path;
+    use std::process::{Command, id};
+
+    use super::super::netns::Netns;
+
+    /// A network namespace where UDP to port 7777 is logged to group 5.
+    struct Scratch {
+        name: String,
+    }
+
+    impl Scratch {
+        fn new() -> Self {
+            let scratch = Self {
+                name: format!("truncated-{}", id()),
+            };
+            ip(&format!("netns add {}", scratch.name));
+            ip(&format!("-netns {} link set lo up", scratch.name));
+            for rule in [
+                "table inet test",
+                "chain inet test output { type filter hook output priority 0; }",
+                "rule inet test output udp dport 7777 log group 5",
+            ] {
+                ip(&format!("netns exec {} nft add {rule}", scratch.name));
+            }
+            scratch
+        }
+
+        fn netns(&self) -> Netns {
+            Netns::Path(Path::new("/run/netns").join(&self.name))
+        }
+
+        fn send(&self, count: u32) {
+            let sending = || {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                for _ in 0..count {
+                    socket.send_to(b"payload", "127.0.0.1:7777").unwrap();
+                }
+            };
+            self.netns().run(sending).unwrap();
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            ip(&format!("netns del {}", self.name));
+        }
+    }
+
+    fn ip(arguments: &str) {
+        let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "this test needs root, ip and nft: {complaint}"
+        );
+    }
+
+    #[test]
+    fn entries_before_the_cut_of_a_truncated_datagram_arrive_and_the_others_are_counted() {
+        let scratch = Scratch::new();
+        let builder = Config::builder().netns(scratch.netns()).group(5).qthresh(10);
+        let mut nflog = Nflog::open(&builder.build().unwrap()).unwrap();
+        let whole = std::mem::replace(&mut nflog.buffer, vec![0; 400].into());
+        // One datagram.
+        scratch.send(10);
+        let patience = Some(Duration::from_secs(60));
+        let batch = nflog.recv(patience).unwrap().expect("a batch is full");
+        let arrived: Vec<_> = batch.map(|entry| (entry.seq(), entry.lost_before())).collect();
+        let count = u32::try_from(arrived.len()).unwrap();
+        assert!((1..10).contains(&count), "{arrived:?}");
+        assert!((0..count).map(|seq| (Some(seq), 0)).eq(arrived));
+        let loss = nflog.loss().unwrap();
+        assert_eq!((loss.truncated, loss.gaps, loss.pending), (1, 0, true));
+
+        // Empty, so that the next packet is known to be from after the cut.
+        assert!(nflog.recv(Some(Duration::ZERO)).unwrap().is_none());
+        nflog.buffer = whole;
+        scratch.send(1);
+        let mut batch = nflog.recv(patience).unwrap().expect("a packet was sent");
+        let entry = batch.next().unwrap();
+        assert_eq!((entry.seq(), entry.lost_before()), (Some(10), 10 - count));
+        drop(batch);
+        let loss = nflog.close(|_| ()).unwrap();
+        assert_eq!((loss.truncated, loss.sk_drops), (1, 0));
+        assert_eq!((loss.gaps, loss.pending), (u64::from(10 - count), false));
+    }
 
     #[test]
     fn the_buffer_holds_the_longest_datagrams_measured() {

@@ -207,6 +207,17 @@ impl AsFd for EventFd {
     }
 }
 
+/// Lets the tokio runtime of the calling task watch a descriptor.
+#[cfg(feature = "async")]
+pub(super) fn watch(
+    fd: OwnedFd,
+    interest: tokio::io::Interest,
+) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives, and the AsyncFd owns it.
+    let watched = unsafe { tokio::io::unix::AsyncFd::register_with_interest(fd, interest) };
+    watched.map_err(|error| error.into_parts().1)
+}
+
 /// Moves the calling thread into a network namespace.
 pub(super) fn enter_netns(netns: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: setns takes no pointers; it changes this thread only.

@@ -30,7 +30,10 @@ pub(super) const NFNETLINK_V0: u8 = narrow(libc::NFNETLINK_V0);
 pub(super) const NFULNL_CFG_CMD_BIND: u8 = narrow(libc::NFULNL_CFG_CMD_BIND);
 pub(super) const NFULNL_CFG_CMD_UNBIND: u8 = narrow(libc::NFULNL_CFG_CMD_UNBIND);
 pub(super) const NFULNL_CFG_CMD_PF_BIND: u8 = narrow(libc::NFULNL_CFG_CMD_PF_BIND);
+pub(super) const NFULNL_CFG_CMD_PF_UNBIND: u8 = narrow(libc::NFULNL_CFG_CMD_PF_UNBIND);
 pub(super) const AF_UNSPEC: u8 = narrow(libc::AF_UNSPEC);
+pub(super) const AF_INET: u8 = narrow(libc::AF_INET);
+pub(super) const AF_INET6: u8 = narrow(libc::AF_INET6);
 
 pub(super) const NFULA_CFG_CMD: u16 = wide(libc::NFULA_CFG_CMD);
 pub(super) const NFULA_CFG_MODE: u16 = wide(libc::NFULA_CFG_MODE);

@@ -3,6 +3,8 @@
 //! Needs root, `ip` and `nft`; says so. Everything made here is removed on drop.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod traffic;
+
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -6,12 +6,14 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 
 use super::Counts;
-use crate::artifacts;
+use crate::artifacts::{self, Artifacts};
 use crate::process::render;
 
 /// Runs every test, one at a time in each binary: they make namespaces and kernel state of their own, and the machine may have
 /// few cores.
 pub(super) fn run_all() -> Result<Counts> {
+    // `cargo test` builds examples only as tests of their own, and the test of the examples runs them as programs.
+    Artifacts::build()?;
     let mut command = artifacts::cargo("test");
     command.args(artifacts::WORKSPACE).args([
         "--bins",

@@ -21,17 +21,14 @@ pub(super) fn workspace() -> Result<Counts> {
     Ok(Counts::default())
 }
 
+/// Without and with its features; with its examples, which are for people who use it alone.
 pub(super) fn library_alone() -> Result<Counts> {
-    let mut command = artifacts::cargo("clippy");
-    run(command.args([
-        "--package",
-        "nflog-agent",
-        "--lib",
-        "--no-default-features",
-        "--",
-        "-D",
-        "warnings",
-    ]))?;
+    for features in ["", "async", "async,pcap,serde"] {
+        let mut command = artifacts::cargo("clippy");
+        command.args(["--package", "nflog-agent", "--lib", "--examples"]);
+        command.args(["--no-default-features", "--features", features]);
+        run(command.args(["--", "-D", "warnings"]))?;
+    }
     Ok(Counts::default())
 }
 
