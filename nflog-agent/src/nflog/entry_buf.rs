@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::conntrack::Conntrack;
 use super::entry::{Entry, Vlan, network_payload};
 use super::hook::{Family, Hook};
 use super::problems::Problems;
@@ -175,6 +176,12 @@ impl EntryBuf {
             self.l2hdr.as_deref().unwrap_or_default(),
             &self.payload,
         )
+    }
+
+    /// The conntrack entry, decoded (`NFULA_CT`); see [`Entry::conntrack`].
+    #[must_use]
+    pub fn conntrack(&self) -> Option<Conntrack<'_>> {
+        self.ct.as_deref().map(Conntrack::decode)
     }
 
     /// The prefix as text, invalid UTF-8 replaced; allocates only then.
