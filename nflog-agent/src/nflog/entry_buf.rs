@@ -170,6 +170,7 @@ impl EntryBuf {
     #[must_use]
     pub fn network_payload(&self) -> &[u8] {
         network_payload(
+            self.family,
             self.hook,
             self.l2hdr.as_deref().unwrap_or_default(),
             &self.payload,

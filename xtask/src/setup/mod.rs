@@ -76,6 +76,7 @@ fn requirements(purpose: Purpose) -> Vec<Requirement> {
     }
     if purpose >= Purpose::Test {
         requirements.push(Requirement::program("tcpdump", "tcpdump"));
+        requirements.push(Requirement::program("tshark", "tshark"));
         requirements.push(Requirement::program("python3", "python3"));
         requirements.push(venv::REQUIREMENT);
         if Toolchain::find() != Some(Toolchain::Nightly) {
