@@ -289,13 +289,20 @@ fn the_network_header_is_found_in_owned_entries_as_in_borrowed_ones() {
         let body = entry.encode().unwrap();
         Entry::decode(&body).unwrap().network_payload().to_vec()
     };
-    // An Ethernet header is assumed, unless the kernel gave the header.
-    assert_eq!(entry.network_payload()[0], 14);
+    // The header is what the kernel says it is.
+    assert_eq!(entry.network_payload()[0], 0);
     assert_eq!(entry.network_payload(), borrowed(&entry));
     entry.l2hdr = Some(vec![0; 18]);
     assert_eq!(entry.network_payload()[0], 18);
     assert_eq!(entry.network_payload(), borrowed(&entry));
     entry.hook = Some(Hook::Ingress);
+    assert_eq!(entry.network_payload()[0], 0);
+    // ARP packets that leave have their header, too.
+    entry.family = Family::Arp;
+    entry.hook = Some(Hook::Output);
+    assert_eq!(entry.network_payload()[0], 18);
+    assert_eq!(entry.network_payload(), borrowed(&entry));
+    entry.hook = Some(Hook::Input);
     assert_eq!(entry.network_payload()[0], 0);
     entry.prefix = b"a\xff".to_vec();
     assert_eq!(entry.prefix_lossy(), "a\u{fffd}");

@@ -112,6 +112,35 @@ fn check_reply(log: &mut Log, to: IpAddr, near: &Port, far: &Port) {
 }
 
 #[test]
+fn the_egress_hook_of_a_device_without_link_layer_header() {
+    let netns = Netns::new("tun");
+    if let Err(error) = try_link(&netns, "tuntap add dev tun0 mode tun") {
+        return eprintln!("SKIPPED: this kernel has no tun devices: {error}");
+    }
+    netns.ip("address add 10.96.0.1/24 dev tun0");
+    netns.ip("address add fd96::1/64 dev tun0 nodad");
+    netns.ip("link set tun0 up");
+    if !log_egress(&netns, "tun0") {
+        return eprintln!("SKIPPED: this kernel has no egress hook");
+    }
+    let index = netns.ifindex("tun0");
+    let mut log = Log::open(&netns);
+    for to in ["10.96.0.2", "fd96::2"].map(|text| text.parse::<IpAddr>().expect("an address")) {
+        send_echo(&netns, to);
+        let request = log.find("request", |seen| is_request(seen, "egress", to));
+        assert_eq!(
+            (request.family, request.hook),
+            (Family::Netdev, Some(Hook::Egress))
+        );
+        assert_eq!((request.indev, request.outdev), (None, Some(index)));
+        assert_eq!(request.hw_protocol, Some(hw_protocol(to.is_ipv6())));
+        assert_eq!(request.l2hdr, None);
+        assert_eq!(request.payload[0] >> 4, if to.is_ipv6() { 6 } else { 4 });
+        assert_eq!(request.network_payload, request.payload);
+    }
+}
+
+#[test]
 fn the_ingress_hook_of_an_inet_table_reports_the_ip_families() {
     let (client, server) = (Netns::new("client"), Netns::new("server"));
     let (near, far) = veth(&client, &server);
@@ -295,13 +324,15 @@ fn check_tags(seen: &Seen, tags: &[Tag], to: &Port, from: &Port, v6: bool) {
     });
     assert_eq!(seen.hw_protocol, Some(ethertype), "{tags:?}");
     let header = [&to.mac[..], &from.mac, &ethertype.to_be_bytes()].concat();
-    assert_eq!(seen.l2hdr, Some(header.clone()), "{tags:?}");
-    let payload = if seen.hook == Some(Hook::Egress) {
-        assert!(seen.payload.starts_with(&header), "{tags:?}");
-        &seen.payload[header.len()..]
+    let payload = &seen.network_payload;
+    if seen.hook == Some(Hook::Egress) {
+        // The kernel counts tags in front of the packet to the header.
+        assert_eq!(seen.l2hdr, Some([&header[..], &in_band].concat()), "{tags:?}");
+        assert_eq!(seen.payload, [&header[..], payload].concat(), "{tags:?}");
     } else {
-        &seen.payload[..]
-    };
+        assert_eq!(seen.l2hdr, Some(header), "{tags:?}");
+        assert_eq!(seen.payload, *payload, "{tags:?}");
+    }
     assert!(payload.starts_with(&in_band), "{tags:?}: {payload:x?}");
     assert_eq!(payload[in_band.len()] >> 4, if v6 { 6 } else { 4 });
 }

@@ -364,11 +364,17 @@ impl<'a> Entry<'a> {
         self.payload
     }
 
-    /// The payload from the network header on (or from an in-band VLAN tag on, if [`Entry::hw_protocol`] says so). A link-layer
-    /// header is taken to be as long as [`Entry::l2hdr`], or Ethernet's if there is none.
+    /// The payload from the network header on, or from an in-band VLAN tag on, if [`Entry::hw_protocol`] says so. The link-layer
+    /// header of ARP packets that leave is taken to be Ethernet's.
     #[must_use]
     pub fn network_payload(&self) -> &'a [u8] {
-        network_payload(self.family, self.hook(), self.l2hdr, self.payload)
+        network_payload(
+            self.family,
+            self.hook(),
+            self.hw_protocol(),
+            self.l2hdr,
+            self.payload,
+        )
     }
 
     /// The rule's log prefix (`NFULA_PREFIX`), without its NUL; empty if the rule has none.
@@ -463,24 +469,28 @@ impl<'a> Entry<'a> {
 pub(super) fn network_payload<'a>(
     family: Family,
     hook: Option<Hook>,
+    hw_protocol: Option<u16>,
     l2hdr: &[u8],
     payload: &'a [u8],
 ) -> &'a [u8] {
-    // The kernel's `arp_create` writes the link-layer header before the hook is called.
-    let is_framed = match hook {
-        Some(Hook::Egress) => true,
-        Some(Hook::Output) => family == Family::Arp,
-        _ => false,
-    };
-    if !is_framed {
-        return payload;
-    }
-    let header = if l2hdr.is_empty() {
-        ETHERNET_HEADER
-    } else {
-        l2hdr.len()
+    let header = match (family, hook) {
+        // The kernel counts in-band VLAN tags to the header; `hw_protocol` is then the first tag's.
+        (_, Some(Hook::Egress)) if ethertype(l2hdr).is_some_and(|kind| Some(kind) == hw_protocol) => {
+            ETHERNET_HEADER
+        }
+        // Empty for devices whose packets have no such header, like tun.
+        (_, Some(Hook::Egress)) => l2hdr.len(),
+        (Family::Arp, Some(Hook::Output)) if l2hdr.is_empty() => ETHERNET_HEADER,
+        (Family::Arp, Some(Hook::Output)) => l2hdr.len(),
+        _ => 0,
     };
     payload.get(header..).unwrap_or_default()
+}
+
+/// What an Ethernet header says of the bytes after it.
+fn ethertype(header: &[u8]) -> Option<u16> {
+    let bytes = header.get(ETHERNET_HEADER - 2..)?.first_chunk()?;
+    Some(u16::from_be_bytes(*bytes))
 }
 
 #[inline]
@@ -680,8 +690,22 @@ mod tests {
         assert_eq!(entry.payload()[..14], *entry.l2hdr().unwrap());
         assert_eq!(entry.network_payload(), &hex(OUTPUT)[64..95]);
         // Cut inside the Ethernet header.
-        let cut = hex("05000005 0800 0100 0800 01 00 0800 0900 02000000");
+        let cut = hex(
+            "05000005 0800 0100 0800 01 00 1200 1500 0200000000020200000000010800 0000 0800 0900 02000000",
+        );
         assert_eq!(Entry::decode(&cut).unwrap().network_payload(), b"");
+        // Of a device without such a header, like tun.
+        let bare = hex("05000005 0800 0100 0800 01 00 0800 0900 45000014");
+        assert_eq!(Entry::decode(&bare).unwrap().network_payload(), [0x45, 0, 0, 20]);
+        // With an in-band tag, which the kernel counts to the header.
+        let tagged = hex(
+            "05000005 0800 0100 8100 01 00 1600 1500 020000000002 020000000001 8100 c40a 0800 0000
+            1800 0900 020000000002 020000000001 8100 c40a 0800 4500",
+        );
+        assert_eq!(
+            Entry::decode(&tagged).unwrap().network_payload(),
+            [0xc4, 0x0a, 0x08, 0x00, 0x45, 0]
+        );
     }
 
     #[test]

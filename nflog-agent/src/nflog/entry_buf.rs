@@ -173,6 +173,7 @@ impl EntryBuf {
         network_payload(
             self.family,
             self.hook,
+            self.hw_protocol,
             self.l2hdr.as_deref().unwrap_or_default(),
             &self.payload,
         )
