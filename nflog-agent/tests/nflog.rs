@@ -296,7 +296,7 @@ fn conntrack_is_attached_or_its_refusal_is_reported_and_reading_works() {
     log_output(&netns);
     // Loads conntrack into the namespace.
     let conntrack = netns.try_nft(
-        "table inet ct { chain output { type filter hook output priority -10; ct state new counter } }",
+        "table inet track { chain output { type filter hook output priority -10\n ct state new counter\n }\n}",
     );
     let flags = Flags::SEQ | Flags::SEQ_GLOBAL | Flags::CONNTRACK;
     let mut nflog = open(config(&netns).flags(flags));

@@ -33,7 +33,7 @@ fn a_group_that_is_bound_anew_under_traffic_has_an_exact_account() {
         );
         let mut tally = Tally::default();
         thread::scope(|scope| {
-            let sender = scope.spawn(|| send(&netns, 100_000));
+            let sender = scope.spawn(|| send(&netns, 30_000));
             let mut binds = 0;
             while !sender.is_finished() || binds < 3 {
                 nflog.unbind(GROUP, |batch| tally.take(batch)).unwrap();

@@ -231,3 +231,37 @@ impl Debt {
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_costs_by_its_length_and_the_debt_is_paid_once() {
+        let mut debt = Debt::default();
+        debt.add(200);
+        assert_eq!(debt.0, 1);
+        debt.add(130_544);
+        assert_eq!(debt.0, 9);
+        // Outside a task nobody else waits for a turn.
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(debt.poll_pay(&mut context).is_ready());
+        assert_eq!(debt.0, 0);
+    }
+
+    #[test]
+    fn the_reader_and_its_futures_can_move_to_a_thread() {
+        fn movable<T: Send>(_: &T) {}
+        // Compiled, not called.
+        let _futures = |mut nflog: AsyncNflog| {
+            movable(&nflog);
+            movable(&nflog.recv());
+            movable(&nflog.close(|_| ()));
+        };
+        let _stream = |nflog: AsyncNflog| {
+            let stream = nflog.into_stream();
+            movable(&stream);
+            movable(&stream.close(|_| ()));
+        };
+    }
+}

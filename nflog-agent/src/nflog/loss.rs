@@ -118,14 +118,15 @@ impl Account {
         }
     }
 
-    /// Takes the socket's drop counter.
-    pub(super) fn sk_drops(&mut self, drops: u32) {
+    /// Takes the socket's drop counter; returns whether it has grown.
+    pub(super) fn sk_drops(&mut self, drops: u32) -> bool {
         let new = drops.wrapping_sub(self.last_sk_drops);
         if new > 0 {
             self.last_sk_drops = drops;
             self.totals.sk_drops += u64::from(new);
             self.dropped();
         }
+        new > 0
     }
 
     /// ENOBUFS was reported.
@@ -194,7 +195,8 @@ mod tests {
     #[test]
     fn drops_stay_pending_until_a_packet_from_after_them() {
         let mut account = Account::new(&[4]);
-        account.sk_drops(3);
+        assert!(account.sk_drops(3));
+        assert!(!account.sk_drops(3));
         assert!(account.totals().pending);
         // Was in the queue before the drop.
         account.entry(4, Some(0));

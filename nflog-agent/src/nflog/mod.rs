@@ -13,9 +13,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Three forms of the same reader: [`Nflog::recv`] waits in the calling thread; [`Nflog::register`] calls back from a thread of
+//! its own; `AsyncNflog` waits on tokio, and turns into a `Stream` of owned entries (feature `async`).
+//!
 //! # Layout
 //! [`Config`] (what to ask) → `bind` with `command` and `exchange` (asking) → [`Nflog`] (receiving) → [`Frames`] (messages of
 //! a datagram) → `attr` (attributes of a message) → [`Entry`]. `seq` and `loss` keep the account of what did not arrive.
+//! `groups` changes what an open reader reads, `close` ends it, `generic_group` is about what no rule logs.
 //!
 //! [`guide`] has a page on [what the kernel does](guide::kernel), on [choosing the sizes](guide::sizes), and one that
 //! [maps every identifier of the Go library](guide::go_nflog).

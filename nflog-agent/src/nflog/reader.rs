@@ -120,14 +120,20 @@ impl Nflog {
 
     /// Takes the next datagram without waiting: its length, and when it was read. `None` if the socket is empty.
     pub(super) fn look(&mut self) -> Result<Option<(usize, u64)>, RecvError> {
-        let now_ns = monotonic_ns();
-        if let Some(len) = self.fetch()? {
-            return Ok(Some((len, now_ns)));
+        // Twice if datagrams were dropped since the last time: only packets from after a moment at which the queue was empty
+        // and the drop already known are surely from after the drop.
+        for _ in 0..2 {
+            let now_ns = monotonic_ns();
+            if let Some(len) = self.fetch()? {
+                return Ok(Some((len, now_ns)));
+            }
+            // Taken before the socket was looked at: what arrives later is newer.
+            self.last_empty_ns = Some(now_ns);
+            self.account.empty();
+            if !self.read_drops()? {
+                break;
+            }
         }
-        // Taken before the socket was looked at: what arrives later is newer.
-        self.last_empty_ns = Some(now_ns);
-        self.account.empty();
-        self.read_drops()?;
         Ok(None)
     }
 
@@ -164,10 +170,10 @@ impl Nflog {
         }
     }
 
-    pub(super) fn read_drops(&mut self) -> Result<(), RecvError> {
+    /// Whether datagrams were dropped since the last time.
+    pub(super) fn read_drops(&mut self) -> Result<bool, RecvError> {
         let drops = self.socket.drops().map_err(RecvError::Drops)?;
-        self.account.sk_drops(drops);
-        Ok(())
+        Ok(self.account.sk_drops(drops))
     }
 
     /// Everything lost since [`Nflog::open`].
