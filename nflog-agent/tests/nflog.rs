@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use nflog_agent::nflog::{Config, CopyMode, Flags, Loss, NetnsError, Nflog, OpenError, Warning};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use support::traffic::{GROUP, PORT, Tally, close, config, log_output, open, send, under_flood};
+use support::traffic::{
+    GROUP, PORT, Tally, close, config, log_output, open, send, send_and_flush, under_flood,
+};
 use support::{Netns, PATIENCE, wait_for};
 
 #[test]
@@ -40,7 +42,7 @@ fn under_overload_received_and_gaps_add_up_to_what_the_rule_counts() {
                 .no_enobufs(no_enobufs),
         );
         // The reader does not read meanwhile.
-        send(&netns, 20_000);
+        send_and_flush(&netns, 20_000);
         let mut tally = Tally::default();
         tally.drain(&mut nflog);
         let loss = nflog.loss().unwrap();

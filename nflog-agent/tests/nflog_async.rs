@@ -13,7 +13,9 @@ use std::time::Duration;
 use futures_core::Stream as _;
 use nflog_agent::nflog::{AsyncNflog, CloseError, ConfigBuilder, EntryBuf, EntryStream, Loss, RecvError};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use support::traffic::{GROUP, Tally, config, log_output, log_to_groups, open, send, under_flood};
+use support::traffic::{
+    GROUP, Tally, config, log_output, log_to_groups, open, send, send_and_flush, under_flood,
+};
 use support::{Netns, PATIENCE};
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, spawn_local, yield_now};
@@ -97,7 +99,7 @@ fn a_recv_that_is_dropped_loses_nothing() {
 #[test]
 fn a_flood_leaves_other_tasks_of_the_thread_their_turn() {
     const PACKETS: u32 = 4000;
-    for stream in [false, true] {
+    for form in ["recv", "stream", "close"] {
         let netns = Netns::new("async-fair");
         log_output(&netns);
         let nflog = open(config(&netns).qthresh(1));
@@ -113,19 +115,15 @@ fn a_flood_leaves_other_tasks_of_the_thread_their_turn() {
                 }
             });
             // In a task, as block_on polls its own future beside the others in any case.
-            let mut nflog = AsyncNflog::new(nflog).unwrap();
+            let nflog = AsyncNflog::new(nflog).unwrap();
             let reader = spawn_local(async move {
-                let mut received = 0;
-                if stream {
-                    let mut stream = nflog.into_stream();
-                    while received < PACKETS {
-                        let item = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await;
-                        item.expect("no end").unwrap();
-                        received += 1;
-                    }
-                } else {
-                    while received < PACKETS {
-                        received += u32::try_from(nflog.recv().await.unwrap().count()).unwrap();
+                match form {
+                    "recv" => count_batches(nflog, PACKETS).await,
+                    "stream" => count_items(nflog.into_stream(), PACKETS).await,
+                    _ => {
+                        let mut tally = Tally::default();
+                        nflog.close(|batch| tally.take(batch)).await.unwrap();
+                        assert_eq!(tally.received, u64::from(PACKETS));
                     }
                 }
             });
@@ -133,8 +131,25 @@ fn a_flood_leaves_other_tasks_of_the_thread_their_turn() {
             task.abort();
             // A task's budget is 128 operations, and each datagram is one at least.
             let ticks = ticks.get();
-            assert!(ticks >= PACKETS / 128 / 2, "{ticks} turns in {PACKETS} datagrams");
+            assert!(
+                ticks >= PACKETS / 128 / 2,
+                "{form}: {ticks} turns in {PACKETS} datagrams"
+            );
         });
+    }
+}
+
+async fn count_batches(mut nflog: AsyncNflog, packets: u32) {
+    let mut received = 0;
+    while received < packets {
+        received += u32::try_from(nflog.recv().await.unwrap().count()).unwrap();
+    }
+}
+
+async fn count_items(mut stream: EntryStream, packets: u32) {
+    for _ in 0..packets {
+        let item = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await;
+        item.expect("no end").unwrap();
     }
 }
 
@@ -147,7 +162,7 @@ fn an_overflow_is_counted_exactly_and_is_no_error() {
         run(async {
             let mut nflog = open_async(builder.no_enobufs(no_enobufs));
             // The reader does not read meanwhile.
-            send(&netns, 20_000);
+            send_and_flush(&netns, 20_000);
             let mut tally = Tally::default();
             drain(&mut nflog, &mut tally).await;
             let loss = nflog.loss().unwrap();
@@ -246,7 +261,7 @@ fn a_stream_waits_and_goes_on() {
 }
 
 #[test]
-fn close_under_traffic_ends_and_other_tasks_run() {
+fn close_under_traffic_ends() {
     let netns = Netns::new("async-busy");
     log_output(&netns);
     under_flood(&netns, || {
@@ -262,29 +277,13 @@ fn close_under_traffic_ends_and_other_tasks_run() {
                     read(&mut nflog, &mut tally, 1).await;
                     // Fills the queue.
                     thread::sleep(Duration::from_millis(20));
-                    let ticks = Rc::new(Cell::new(0_u32));
-                    let ticker = Rc::clone(&ticks);
-                    let task = spawn_local(async move {
-                        loop {
-                            ticker.set(ticker.get() + 1);
-                            yield_now().await;
-                        }
-                    });
-                    let closing = spawn_local(async move {
-                        let loss = if stream {
-                            let rest =
-                                |entry: EntryBuf| tally.entry(entry.group, entry.seq, entry.lost_before);
-                            nflog.into_stream().close(rest).await
-                        } else {
-                            nflog.close(|batch| tally.take(batch)).await
-                        };
-                        assert_eq!(loss.unwrap().gaps, tally.lost);
-                    });
-                    closing.await.unwrap();
-                    task.abort();
-                    if receive_buffer > 8192 {
-                        assert!(ticks.get() > 1, "close let nobody else run");
-                    }
+                    let loss = if stream {
+                        let rest = |entry: EntryBuf| tally.entry(entry.group, entry.seq, entry.lost_before);
+                        nflog.into_stream().close(rest).await
+                    } else {
+                        nflog.close(|batch| tally.take(batch)).await
+                    };
+                    assert_eq!(loss.unwrap().gaps, tally.lost);
                 });
             }
         }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use nflog_agent::nflog::{self, CloseError, Config, Flags, GroupOwner, Nflog, OpenError};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use support::traffic::{GROUP, Tally, close, config, log_output, log_to_groups, open, send, under_flood};
+use support::traffic::{
+    GROUP, Tally, close, config, log_output, log_to_groups, open, send, send_and_flush, under_flood,
+};
 use support::{Netns, PATIENCE, wait_for};
 
 /// A second group.
@@ -129,7 +131,7 @@ fn an_overflow_is_counted_exactly_for_each_group_of_a_socket() {
     log_to_groups(&netns, &GROUPS);
     let builder = Config::builder().netns(netns.netns()).groups(GROUPS);
     let mut nflog = open(builder.receive_buffer(64 * 1024).nlbufsiz(8192));
-    send(&netns, 20_000);
+    send_and_flush(&netns, 20_000);
     let mut tally = Tally::default();
     tally.drain(&mut nflog);
     let loss = nflog.loss().unwrap();

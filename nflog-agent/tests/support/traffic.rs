@@ -67,6 +67,13 @@ pub(crate) fn send(netns: &Netns, count: u32) {
     });
 }
 
+/// Sends `count` datagrams, and waits until the kernel has passed on the last of them: into a full receive buffer it is lost.
+pub(crate) fn send_and_flush(netns: &Netns, count: u32) {
+    send(netns, count);
+    // The flush timeout of the tests is 10 ms.
+    thread::sleep(Duration::from_millis(300));
+}
+
 /// Runs `body` while another thread sends without pause.
 pub(crate) fn under_flood(netns: &Netns, body: impl FnOnce()) {
     struct StopOnDrop<'a>(&'a AtomicBool);
