@@ -318,7 +318,7 @@ fn tagged(netns: &Netns, port: &Port, tags: &[Tag], mac: [u8; 6]) -> Result<[(Ip
 fn check_tags(seen: &Seen, tags: &[Tag], to: &Port, from: &Port, v6: bool) {
     assert_eq!(seen.vlan, Some(tags[0].vlan()), "{tags:?}");
     assert_eq!(seen.vlan.map(Vlan::id), Some(tags[0].id));
-    let ethertype = tags.get(1).map_or(hw_protocol(v6), |inner| inner.proto);
+    let ethertype = tags.get(1).map_or_else(|| hw_protocol(v6), |inner| inner.proto);
     let in_band = tags.get(1).map_or_else(Vec::new, |inner| {
         [inner.vlan().tci.to_be_bytes(), hw_protocol(v6).to_be_bytes()].concat()
     });
