@@ -97,6 +97,21 @@ fn every_fixture_says_what_was_captured() {
 }
 
 #[test]
+fn the_network_header_is_found_in_every_fixture() {
+    for (name, file, _) in FIXTURES {
+        for (_, entry) in read_whole(file) {
+            let start: &[u8] = match entry.hw_protocol {
+                Some(0x0800) => &[0x45],
+                Some(0x86dd) => &[0x60],
+                // Hardware type Ethernet, protocol IPv4.
+                _ => &[0, 1, 8, 0],
+            };
+            assert!(entry.network_payload().starts_with(start), "{name}: {entry:?}");
+        }
+    }
+}
+
+#[test]
 fn conntrack_entries_come_whole_and_raw() {
     let records = read_whole(CONNTRACK);
     assert_eq!(records.len(), 6);

@@ -76,6 +76,7 @@ fn find<T: Copy, E: Error>(all: &[(T, &'static str)], what: &str, wanted: &str) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::flags::CopyMode;
     use super::*;
 
     #[test]
@@ -103,8 +104,23 @@ mod tests {
     #[test]
     fn bits_without_a_name_are_refused() {
         assert_eq!(Problems::from_bits(64), None);
-        let cbor = |bits: u8| postcard::from_bytes::<Problems>(&[bits]);
-        assert_eq!(cbor(63).unwrap().bits(), 63);
-        assert!(cbor(64).is_err());
+        let problems = |bits: u8| postcard::from_bytes::<Problems>(&[bits]);
+        assert_eq!(problems(63).unwrap().bits(), 63);
+        assert!(problems(64).is_err());
+        let flags = |bits: u8| postcard::from_bytes::<Flags>(&[bits]);
+        assert_eq!(flags(7).unwrap().bits(), 7);
+        assert!(flags(8).is_err());
+    }
+
+    #[test]
+    fn copy_modes_are_words() {
+        for (mode, text) in [
+            (CopyMode::None, r#""none""#),
+            (CopyMode::Meta, r#""meta""#),
+            (CopyMode::Packet, r#""packet""#),
+        ] {
+            assert_eq!(serde_json::to_string(&mode).unwrap(), text);
+            assert_eq!(serde_json::from_str::<CopyMode>(text).unwrap(), mode);
+        }
     }
 }

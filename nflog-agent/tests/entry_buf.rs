@@ -1,4 +1,5 @@
-//! Owned entries: encoding and decoding them, and their forms in serde's formats, over any values.
+//! Owned entries: encoding and decoding them, and their forms in serde's formats, over any values. Pure, so that guests need
+//! not run it.
 
 use std::time::Duration;
 
