@@ -583,7 +583,7 @@ mod tests {
 
     #[test]
     fn a_dccp_connection() {
-        // As the uapi header has it; kernels of the tests track no DCCP.
+        // By the uapi header; not seen on a live kernel.
         let bytes = hex("2400 0480 2000 0280 0500 0100 03 000000 0500 0200 01 000000
             0c00 0300 0000010203040506");
         let dccp = Dccp {

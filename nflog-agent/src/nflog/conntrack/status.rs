@@ -38,7 +38,7 @@ impl CtStatus {
     pub const HELPER: Self = Self(1 << 13);
     /// It is in a flow table (`IPS_OFFLOAD`).
     pub const OFFLOAD: Self = Self(1 << 14);
-    /// It is in a flow table of hardware (`IPS_HW_OFFLOAD`, since Linux 5.7).
+    /// It is in a flow table of hardware (`IPS_HW_OFFLOAD`).
     pub const HW_OFFLOAD: Self = Self(1 << 15);
 
     const NAMES: [&'static str; 16] = [
