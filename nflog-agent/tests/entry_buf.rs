@@ -316,7 +316,7 @@ mod formats {
     prop_compose! {
         /// With what is not in a message, too.
         fn any_entry()(
-            entry in entry(), lost_before in any::<u32>(), unknown_attributes in any::<u32>(), problems in 0_u8..64,
+            entry in entry(), lost_before in any::<u32>(), unknown_attributes in any::<u32>(), problems in 0_u16..256,
             timestamp in any::<Option<Duration>>(), text in option::of("\\PC*"),
         ) -> EntryBuf {
             let problems = Problems::from_bits(problems).unwrap();

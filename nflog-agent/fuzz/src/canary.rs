@@ -5,7 +5,7 @@ use nflog_agent::nflog::Entry;
 /// "fuzz" as a packet mark.
 const MAGIC: u32 = u32::from_be_bytes(*b"fuzz");
 
-/// Panics for an entry whose mark is [`MAGIC`]. To get there from nothing takes coverage of the library's decoder, not only
+/// Panics for an entry whose mark is `MAGIC`. To get there from nothing takes coverage of the library's decoder, not only
 /// of this file, and the operands of its comparisons.
 ///
 /// # Panics

@@ -11,7 +11,7 @@ impl Serialize for Problems {
         if serializer.is_human_readable() {
             serializer.collect_seq(names(&Self::NAMES, |bit| self.contains(bit)))
         } else {
-            serializer.serialize_u8(self.bits())
+            serializer.serialize_u16(self.bits())
         }
     }
 }
@@ -19,7 +19,7 @@ impl Serialize for Problems {
 impl<'de> Deserialize<'de> for Problems {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if !deserializer.is_human_readable() {
-            let bits = u8::deserialize(deserializer)?;
+            let bits = u16::deserialize(deserializer)?;
             return Self::from_bits(bits)
                 .ok_or_else(|| Error::custom(format_args!("unknown problem bits in {bits:#x}")));
         }
@@ -87,7 +87,7 @@ mod tests {
             serde_json::from_str::<Flags>(r#"["CONNTRACK","SEQ"]"#).unwrap(),
             flags
         );
-        for bits in 0..64 {
+        for bits in 0..256 {
             let problems = Problems::from_bits(bits).unwrap();
             let text = serde_json::to_string(&problems).unwrap();
             assert_eq!(serde_json::from_str::<Problems>(&text).unwrap(), problems);
@@ -103,10 +103,11 @@ mod tests {
 
     #[test]
     fn bits_without_a_name_are_refused() {
-        assert_eq!(Problems::from_bits(64), None);
-        let problems = |bits: u8| postcard::from_bytes::<Problems>(&[bits]);
-        assert_eq!(problems(63).unwrap().bits(), 63);
-        assert!(problems(64).is_err());
+        assert_eq!(Problems::from_bits(256), None);
+        // A varint, seven bits in a byte.
+        let problems = |bytes: &[u8]| postcard::from_bytes::<Problems>(bytes);
+        assert_eq!(problems(&[0xff, 1]).unwrap().bits(), 255);
+        assert!(problems(&[0x80, 2]).is_err());
         let flags = |bits: u8| postcard::from_bytes::<Flags>(&[bits]);
         assert_eq!(flags(7).unwrap().bits(), 7);
         assert!(flags(8).is_err());

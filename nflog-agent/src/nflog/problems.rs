@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What was wrong with an [`Entry`](super::Entry), or with a [`Conntrack`](super::Conntrack) entry: a set of bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Problems(u8);
+pub struct Problems(u16);
 
 impl Problems {
     /// Nothing was wrong.
@@ -28,19 +28,21 @@ impl Problems {
     pub const CT_INCOMPLETE: Self = Self(128);
 
     #[cfg(feature = "serde")]
-    pub(super) const NAMES: [(Self, &'static str); 6] = [
+    pub(super) const NAMES: [(Self, &'static str); 8] = [
         (Self::BAD_LENGTH, "BAD_LENGTH"),
         (Self::SHORT_VALUE, "SHORT_VALUE"),
         (Self::NO_PACKET_HDR, "NO_PACKET_HDR"),
         (Self::PREFIX_NOT_TERMINATED, "PREFIX_NOT_TERMINATED"),
         (Self::HWADDR_TOO_LONG, "HWADDR_TOO_LONG"),
         (Self::BAD_TIMESTAMP, "BAD_TIMESTAMP"),
+        (Self::NAME_NOT_TERMINATED, "NAME_NOT_TERMINATED"),
+        (Self::CT_INCOMPLETE, "CT_INCOMPLETE"),
     ];
-    const ALL: Self = Self(63);
+    const ALL: Self = Self(255);
 
     /// From the bits; `None` if other bits than the known ones are set.
     #[must_use]
-    pub const fn from_bits(bits: u8) -> Option<Self> {
+    pub const fn from_bits(bits: u16) -> Option<Self> {
         if bits & !Self::ALL.0 == 0 {
             Some(Self(bits))
         } else {
@@ -50,7 +52,7 @@ impl Problems {
 
     /// The bits.
     #[must_use]
-    pub const fn bits(self) -> u8 {
+    pub const fn bits(self) -> u16 {
         self.0
     }
 

@@ -969,7 +969,7 @@ mod tests {
                 helper,
                 secctx,
                 unknown_attributes: 0,
-                problems: 0,
+                problems: Problems::NONE,
             }
         }
     }
@@ -996,7 +996,7 @@ mod tests {
             helper: last.helper.or(first.helper),
             secctx: last.secctx.or(first.secctx),
             unknown_attributes,
-            problems: 0,
+            problems: Problems::NONE,
         }
     }
 

@@ -1,5 +1,6 @@
 //! A conntrack entry that outlives the receive buffer and can be serialised. Pure.
 
+use super::super::problems::Problems;
 use super::{Conntrack, Counters, CtStatus, ProtoInfo, Timestamps, Tuple};
 
 /// Owned twin of [`Conntrack`], for keeping and serialising; its fields are the accessors of the same name, except for what is
@@ -46,8 +47,8 @@ pub struct ConntrackBuf {
     pub secctx: Option<String>,
     /// [`Conntrack::unknown_attributes`].
     pub unknown_attributes: u32,
-    /// Bits of [`Conntrack::problems`].
-    pub problems: u8,
+    /// [`Conntrack::problems`].
+    pub problems: Problems,
 }
 
 impl From<&Conntrack<'_>> for ConntrackBuf {
@@ -73,7 +74,7 @@ impl From<&Conntrack<'_>> for ConntrackBuf {
             helper: entry.helper.map(text),
             secctx: entry.secctx.map(text),
             unknown_attributes: entry.unknown_attributes(),
-            problems: entry.problems().bits(),
+            problems: entry.problems(),
         }
     }
 }
