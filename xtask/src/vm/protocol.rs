@@ -12,6 +12,11 @@ pub(crate) const TESTS_DIRECTORY: &str = "/tests";
 /// Where the agent lies in the initramfs.
 pub(crate) const AGENT_PATH: &str = "/bin/nflog-agent";
 
+/// Test binaries that run as one process, because their tests share what takes long to set up.
+pub(crate) const TOGETHER: [&str; 1] = ["attribution"];
+/// How a line begins by which a test of the attribution matrix tells what it judged.
+pub(crate) const MATRIX: &str = "MATRIX ";
+
 /// What the guest is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -66,6 +71,11 @@ pub(crate) enum Event {
         verdict: Verdict,
         /// How long it took, in milliseconds.
         millis: u64,
+    },
+    /// A test printed a line for the host: it begins with [`MATRIX`].
+    Matrix {
+        /// The line.
+        line: String,
     },
     /// The kernel complained while something ran.
     Splat {

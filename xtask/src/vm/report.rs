@@ -15,6 +15,8 @@ pub(crate) struct Outcome {
     pub(crate) release: String,
     /// How each test ended, by `binary::test`.
     pub(crate) tests: BTreeMap<String, Verdict>,
+    /// What the tests of the attribution matrix judged.
+    pub(crate) matrix: Vec<String>,
     /// Everything wrong with the guest other than a failed test.
     pub(crate) faults: Vec<String>,
     /// From power-on to power-off, in seconds.
@@ -28,6 +30,7 @@ impl Outcome {
             line,
             release: release.to_owned(),
             tests: BTreeMap::new(),
+            matrix: Vec::new(),
             faults: Vec::new(),
             seconds,
         };
@@ -44,6 +47,7 @@ impl Outcome {
                 } => {
                     outcome.tests.insert(format!("{binary}::{name}"), verdict.clone());
                 }
+                Event::Matrix { line } => outcome.matrix.push(line.clone()),
                 Event::Splat { during, line } => {
                     outcome.faults.push(format!("kernel during {during}: {line}"));
                 }
@@ -144,6 +148,7 @@ fn summary(outcome: &Outcome) -> String {
         line,
         release,
         tests: _,
+        matrix: _,
         faults: _,
         seconds,
     } = outcome;

@@ -14,8 +14,10 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
 
 use crate::events::Events;
 use crate::kernel_log::KernelLog;
-use crate::protocol::{Event, TESTS_DIRECTORY, Verdict};
+use crate::protocol::{Event, TESTS_DIRECTORY, TOGETHER, Verdict};
 use crate::{command, run};
+
+mod together;
 
 /// How often to look whether a test has ended.
 const POLL: Duration = Duration::from_millis(5);
@@ -31,7 +33,7 @@ pub(crate) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// `deadline` is in seconds and for each test; a test's name must contain one of `filters`, if there are any.
+    /// `deadline` is in seconds and for each test; `binary::test` must contain one of `filters`, if there are any.
     pub(crate) fn new(
         environment: &'a [(String, String)],
         directory: &'a str,
@@ -56,6 +58,11 @@ impl<'a> Runner<'a> {
         let mut count = 0;
         for binary in &binaries {
             let ignored = self.list(binary, &["--ignored"])?;
+            if TOGETHER.contains(&binary.as_str()) {
+                let names = &self.list(binary, &[])? - &ignored;
+                count += together::Binary::new(self, binary, names).run(log, events)?;
+                continue;
+            }
             for name in self.list(binary, &[])? {
                 let start = Instant::now();
                 let verdict = if ignored.contains(&name) {
@@ -91,8 +98,10 @@ impl<'a> Runner<'a> {
         );
         let text = String::from_utf8(output.stdout)
             .with_context(|| format!("{binary} --list did not write UTF-8"))?;
-        let wanted =
-            |name: &&str| self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter));
+        let wanted = |name: &&str| {
+            let name = format!("{binary}::{name}");
+            self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
+        };
         Ok(text
             .lines()
             .filter_map(|line| line.strip_suffix(": test"))
