@@ -39,7 +39,8 @@ impl Found {
 /// `bound`: packets for its port alone shall find it.
 #[inline(always)]
 pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Option<()> {
-    if sock.holder() == Holder::Kernel {
+    // A kernel thread acts for a process that is not known here.
+    if sock.holder() == Holder::Kernel || task::is_kernel_thread() {
         return None;
     }
     let protocol = sock.protocol()?;
@@ -135,24 +136,83 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
     }
 }
 
-/// Records that the current process sends on `sock`: stamps it if unknown, corrects the owner if it changed hands.
+/// Records that the current process sends a datagram on `sock`: stamps it if unknown, corrects the owner if it changed hands.
 #[inline(always)]
-pub(crate) fn sends(sock: Sock, method: u8) -> Option<()> {
-    // SAFETY: the value is copied out at once.
+pub(crate) fn sends(sock: Sock) -> Option<()> {
+    // SAFETY: the value is read at once.
     let Some(known) = (unsafe { SOCKETS.get(sock.address()) }) else {
-        return stamp(sock, method, false, true);
+        return stamp(sock, method::SOCKET, false, true);
     };
-    if known.owner.tgid == task::current_tgid() || sock.holder() == Holder::Kernel {
+    if known.owner.tgid == task::current_tgid() {
         return Some(());
+    }
+    hand_over(sock, known)
+}
+
+/// A TCP segment of `sock` is on its way out: if the current process sends it and is not the owner, the socket changed hands.
+///
+/// The current process is the sender if it holds the socket's lock: softirqs and timers find the lock taken and leave their
+/// work to the holder. Not at the end of a connection, where a process can hold the lock that has no part in it: the one that
+/// drops the last descriptor in flight, or that aborts a stranger's connection through `sock_diag`.
+///
+/// While there is a backlog it may be that, instead of what the process itself wants to send; and the process may be one that
+/// only looks (`ss -i` takes the lock). A stranger is then not believed, nor is the owner.
+#[inline(always)]
+pub(crate) fn transmits(sock: Sock) -> Option<Sender> {
+    if !sock.is_locked_by_process() || sock.is_shut_down() || task::is_kernel_thread() {
+        return None;
+    }
+    let backlog = sock.has_backlog();
+    // SAFETY: the value is read at once.
+    let Some(known) = (unsafe { SOCKETS.get(sock.address()) }) else {
+        if backlog {
+            return None;
+        }
+        stamp(sock, method::SENDER, true, false)?;
+        return Some(Sender::Current);
+    };
+    if known.owner.tgid == task::current_tgid() {
+        return Some(Sender::Current);
+    }
+    if backlog {
+        return Some(Sender::Unknown);
+    }
+    hand_over(sock, known)?;
+    Some(Sender::Current)
+}
+
+/// Who sends what is on its way out.
+pub(crate) enum Sender {
+    /// The current process, which is the socket's owner, or is now.
+    Current,
+    /// The owner or the current process.
+    Unknown,
+}
+
+/// `sock` is the current process's from now on.
+#[inline(always)]
+fn hand_over(sock: Sock, known: &TrackedSocket) -> Option<()> {
+    if sock.holder() != Holder::File || task::is_kernel_thread() {
+        return None;
     }
     let entry = BUILD.get_ptr_mut(0)?;
     // SAFETY: as in `stamp`.
     let entry = unsafe { &mut *entry };
     *entry = *known;
+    entry.method = method::SENDER;
     task::current(&mut entry.owner);
     // Replaced as a whole, not in place: the log probe on another CPU must not read half of each process.
     if SOCKETS.insert(sock.address(), &*entry, BPF_ANY.into()).is_err() {
         count(Stat::SocketMapError);
+    }
+    if entry.port.protocol != 0
+        && let Some(bound) = PORTS.get_ptr_mut(&entry.port)
+    {
+        // SAFETY: a live map value, plain integers.
+        let bound = unsafe { &mut *bound };
+        if bound.sock == sock.address() {
+            bound.tgid = entry.owner.tgid;
+        }
     }
     Some(())
 }
@@ -290,6 +350,18 @@ pub(crate) fn by_request(tuple: &SocketTuple) -> Option<Found> {
     // SAFETY: values are read at once.
     let listener = Sock::new(*unsafe { REQUESTS.get(tuple) }?)?;
     by_listener(listener, tuple.local_port)
+}
+
+/// A SYN cookie goes out for `tuple` from the listener at `port`, where [`by_port`] has just found it: there is no request
+/// socket, but the ACK that brings the cookie back is the listener's too.
+#[inline(always)]
+pub(crate) fn cookie(tuple: &SocketTuple, port: &PortKey) -> Option<()> {
+    // SAFETY: the value is read at once.
+    let listener = unsafe { PORTS.get(port) }?.sock;
+    if listener != 0 && REQUESTS.insert(tuple, listener, BPF_ANY.into()).is_err() {
+        count(Stat::TupleMapError);
+    }
+    Some(())
 }
 
 /// The owner of a listening socket, if that is what `listener` still is.

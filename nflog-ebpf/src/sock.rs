@@ -124,6 +124,26 @@ impl Sock {
         }
     }
 
+    /// Whether a process holds the socket's lock (`lock_sock`, up to and including `release_sock`'s backlog). While it does,
+    /// softirqs and timers transmit nothing of this socket: they leave their work to the holder.
+    #[inline(always)]
+    pub(crate) fn is_locked_by_process(self) -> bool {
+        self.0.read_or_zero::<u32>(offset!(sock_lock_owned)) != 0
+    }
+
+    /// Whether packets came in while a process held the lock. It works them off when it lets go, whoever it is.
+    #[inline(always)]
+    pub(crate) fn has_backlog(self) -> bool {
+        self.0.read_or_zero::<u32>(offset!(sock_backlog_len)) != 0
+    }
+
+    /// Whether it was shut down or is being closed, at least one way.
+    #[inline(always)]
+    pub(crate) fn is_shut_down(self) -> bool {
+        let field = offset!(sock_shutdown);
+        self.0.read_or_zero::<u8>(field.offset) & field.mask != 0
+    }
+
     /// Both ends. Connected sockets only.
     #[inline(always)]
     pub(crate) fn tuple(self, protocol: u8, tuple: &mut SocketTuple) -> Option<()> {
