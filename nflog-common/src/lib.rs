@@ -13,5 +13,7 @@ mod stats;
 
 pub use key::{IDENTITY_LEN, PacketKey, ReceiptKey};
 pub use offsets::{Field, Offsets};
-pub use owner::{Answer, COMM_LEN, LoggedOwner, QUIET_NS, RECEIPTS_NS, SocketOwner, method, reason};
+pub use owner::{
+    Answer, COMM_LEN, LoggedOwner, QUIET_NS, RECEIPTS_MAX, RECEIPTS_NS, SocketOwner, method, reason,
+};
 pub use stats::Stat;

@@ -37,6 +37,9 @@ pub struct Offsets {
     pub sock_lock_owned: u16,
     pub sock_backlog_len: u16,
     pub socket_file: u16,
+    pub socket_sk: u16,
+    /// 0 on a kernel without MPTCP.
+    pub tcp_sock_is_mptcp: u16,
     pub net_ns_inum: u16,
     pub request_sock_listener: u16,
     pub task_group_leader: u16,

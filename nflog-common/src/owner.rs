@@ -59,12 +59,15 @@ pub struct LoggedOwner {
     pub receipts_until: u64,
     /// Receipts left since the change.
     pub receipts: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Receipts left by all packets up to the change, modulo 2^32: tells whether the map may have had to drop some since.
+    pub receipts_before: u32,
 }
 
 /// How long packets leave receipts after a change of owner, ns.
-pub const RECEIPTS_NS: u64 = 250_000_000;
+pub const RECEIPTS_NS: u64 = 1_000_000_000;
+
+/// Most receipts that the map holds. While only half as many were left since a change, none of its receipts is gone.
+pub const RECEIPTS_MAX: u32 = 1 << 16;
 
 /// Changes of owner that follow each other faster than this, ns, but too slowly for receipts to bridge them, leave
 /// `previous` without an owner: a packet could be of the owner before that.
@@ -86,6 +89,8 @@ pub mod method {
     pub const TOMBSTONE: u8 = 5;
     /// The packet's socket, handed over to this process (fork, `SCM_RIGHTS`), which sends on it.
     pub const SENDER: u8 = 6;
+    /// Only between programs: the socket is the kernel's, which is a reason and not an owner.
+    pub const KERNEL: u8 = 7;
 }
 
 /// Why there is no owner (`nflog.owner.reason`).

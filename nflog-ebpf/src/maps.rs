@@ -5,7 +5,9 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use nflog_common::{Answer, Field, LoggedOwner, Offsets, PacketKey, ReceiptKey, SocketOwner, Stat};
+use nflog_common::{
+    Answer, Field, LoggedOwner, Offsets, PacketKey, RECEIPTS_MAX, ReceiptKey, SocketOwner, Stat,
+};
 
 /// The two ends of a connection, seen from the socket. Addresses and ports as in [`PacketKey`].
 #[repr(C)]
@@ -118,7 +120,11 @@ pub(crate) static PACKETS: LruHashMap<PacketKey, LoggedOwner> = LruHashMap::with
 
 /// Packets logged soon after their connection changed hands, to their owner.
 #[map]
-pub(crate) static RECEIPTS: LruHashMap<ReceiptKey, Answer> = LruHashMap::with_max_entries(PACKETS_MAX, 0);
+pub(crate) static RECEIPTS: LruHashMap<ReceiptKey, Answer> = LruHashMap::with_max_entries(RECEIPTS_MAX, 0);
+
+/// Receipts left so far. CPUs that count at once may lose some, which the reader's margin allows for.
+#[map]
+pub(crate) static RECEIPTS_LEFT: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Bit set of the NFLOG groups that the agent listens to.
 #[map]
@@ -166,6 +172,8 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sock_lock_owned: 0,
     sock_backlog_len: 0,
     socket_file: 0,
+    socket_sk: 0,
+    tcp_sock_is_mptcp: 0,
     net_ns_inum: 0,
     request_sock_listener: 0,
     task_group_leader: 0,

@@ -17,6 +17,16 @@ use crate::task;
 /// A closed connection's packets (last ACK, TIME_WAIT, RST) come within `TCP_TIMEWAIT_LEN`, 60 s.
 const TOMBSTONE_NS: u64 = 60_000_000_000;
 
+pub(crate) const NOBODY: SocketOwner = SocketOwner {
+    start_boottime: 0,
+    cgroup_id: 0,
+    tgid: 0,
+    tid: 0,
+    uid: 0,
+    gid: 0,
+    comm: [0; 16],
+};
+
 const UNSPECIFIED: [u8; 16] = [0; 16];
 const UNSPECIFIED_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
 
@@ -28,6 +38,18 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    /// The owner of a known socket.
+    #[inline(always)]
+    fn of(known: &TrackedSocket, method: u8) -> Self {
+        if known.method == method::KERNEL {
+            return Self::nobody(reason::KERNEL_SOCKET);
+        }
+        Self::Owner {
+            owner: &raw const known.owner,
+            method,
+        }
+    }
+
     pub(crate) const fn nobody(reason: u8) -> Self {
         Self::Nobody { reason }
     }
@@ -39,16 +61,22 @@ impl Found {
 /// `bound`: packets for its port alone shall find it.
 #[inline(always)]
 pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Option<()> {
+    let kernel = sock.holder() == Holder::Kernel;
     // A kernel thread acts for a process that is not known here.
-    if sock.holder() == Holder::Kernel || task::is_kernel_thread() {
+    if !kernel && task::is_kernel_thread() {
         return None;
     }
     let protocol = sock.protocol()?;
     let entry = BUILD.get_ptr_mut(0)?;
     // SAFETY: this CPU's slot; the kernel runs no second kprobe program on a CPU while one is running.
     let entry = unsafe { &mut *entry };
-    task::current(&mut entry.owner);
-    entry.method = method;
+    if kernel {
+        entry.owner = NOBODY;
+        entry.method = method::KERNEL;
+    } else {
+        task::current(&mut entry.owner);
+        entry.method = method;
+    }
     entry.pad = 0;
     entry.pad2 = 0;
     entry.tuple.protocol = 0;
@@ -171,6 +199,9 @@ pub(crate) fn transmits(sock: Sock) -> Option<Sender> {
         stamp(sock, method::SENDER, true, false)?;
         return Some(Sender::Current);
     };
+    if known.method == method::KERNEL {
+        return None;
+    }
     if known.owner.tgid == task::current_tgid() {
         return Some(Sender::Current);
     }
@@ -232,7 +263,11 @@ pub(crate) fn inherit(child: Sock, listener: Sock) -> Option<()> {
     // SAFETY: as in `stamp`.
     let entry = unsafe { &mut *entry };
     entry.owner = parent.owner;
-    entry.method = method::INHERITED;
+    entry.method = if parent.method == method::KERNEL {
+        method::KERNEL
+    } else {
+        method::INHERITED
+    };
     entry.pad = 0;
     entry.pad2 = 0;
     entry.port.protocol = 0;
@@ -283,7 +318,7 @@ pub(crate) fn forget(sock: Sock) -> Option<()> {
 
 #[inline(always)]
 fn bury(entry: &TrackedSocket) {
-    if entry.tuple.protocol != IPPROTO_TCP {
+    if entry.tuple.protocol != IPPROTO_TCP || entry.method == method::KERNEL {
         return;
     }
     let stone = Tombstone {
@@ -316,19 +351,19 @@ fn unbind(entry: &TrackedSocket, address: u64) {
 
 /// The owner of a socket that a packet carries.
 #[inline(always)]
-pub(crate) fn by_socket(sock: Sock) -> Option<Found> {
+pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple) -> Option<Found> {
     // SAFETY: the value lives until the socket dies, and the packet holds the socket.
     let known = unsafe { SOCKETS.get(sock.address()) }?;
     // A death that no probe saw (the kernel skips a probe that interrupts another) leaves an entry behind.
     let current = if known.tuple.protocol != 0 {
-        sock.local_port()? == known.tuple.local_port && sock.remote_port()? == known.tuple.remote_port
+        let port = sock.local_port()?;
+        // A socket that is reset has given back its port already when the RST goes out.
+        port == known.tuple.local_port && sock.remote_port()? == known.tuple.remote_port
+            || port == 0 && known.tuple == *tuple
     } else {
         known.port.protocol == 0 || sock.local_port()? == known.port.port
     };
-    current.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: known.method,
-    })
+    current.then(|| Found::of(known, known.method))
 }
 
 /// The owner of a connection, for a packet without a socket.
@@ -338,10 +373,7 @@ pub(crate) fn by_tuple(tuple: &SocketTuple) -> Option<Found> {
     let address = *unsafe { TUPLES.get(tuple) }?;
     // SAFETY: as above.
     let known = unsafe { SOCKETS.get(address) }?;
-    (known.tuple == *tuple).then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: known.method,
-    })
+    (known.tuple == *tuple).then(|| Found::of(known, known.method))
 }
 
 /// The owner of a handshake under way.
@@ -370,10 +402,7 @@ pub(crate) fn by_listener(listener: Sock, port: u16) -> Option<Found> {
     // SAFETY: the value is read at once.
     let known = unsafe { SOCKETS.get(listener.address()) }?;
     let listens = listener.state()? == TCP_LISTEN && listener.local_port()? == port;
-    listens.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: method::LISTENER,
-    })
+    listens.then(|| Found::of(known, method::LISTENER))
 }
 
 /// The last owner of a connection that is closed.
@@ -433,10 +462,7 @@ fn bound_to(key: &PortKey, tuple: &SocketTuple, v4_over_v6: bool) -> Option<Foun
     // SAFETY: as above.
     let known = unsafe { SOCKETS.get(bound.sock) }?;
     let matches = known.port == *key && receives(sock, tuple)?;
-    matches.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: method::LISTENER,
-    })
+    matches.then(|| Found::of(known, method::LISTENER))
 }
 
 /// Whether the live socket takes packets of this tuple: `connect` narrows a bound UDP socket to one peer and address.

@@ -3,6 +3,7 @@
 //! One module for each verb. Whatever a verb needs it installs or builds itself, below the target directory.
 
 mod artifacts;
+mod attribution;
 mod exit;
 mod paths;
 mod process;
@@ -35,6 +36,8 @@ enum Verb {
     Run(run::Options),
     /// Run everything CI runs
     Test(test::Options),
+    /// Run the attribution matrix on real Debian kernels and write its table into RELIABILITY.md
+    Attribution(attribution::Options),
     /// Run the integration tests on real Debian kernels under QEMU
     Vm(vm::Options),
 }
@@ -55,6 +58,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Setup(options) => setup::main(&options),
         Verb::Run(options) => run::main(&options),
         Verb::Test(options) => test::main(&options),
+        Verb::Attribution(options) => attribution::main(&options),
         Verb::Vm(options) => vm::main(options),
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn run(number: u8, name: &'static str, family: Family, body: fn(&Worl
         judged: 0,
     };
     body(&world, &mut case);
+    World::release(world);
     assert!(case.judged > 0, "the case judged nothing");
     assert!(case.failures.is_empty(), "{}", case.failures.join("\n"));
 }

@@ -1,9 +1,9 @@
-//! Cases of sockets without connections: 9 to 15 and 31.
+//! Cases of sockets without connections: 9 to 14, 26 and 31.
 
 use std::net::SocketAddr;
 
 use crate::case::{Case, Expected, Family, case};
-use crate::flow::address_of;
+use crate::flow::{address_of, same_family};
 use crate::seen::Seen;
 use crate::world::{Site, World};
 
@@ -14,6 +14,8 @@ case!(12, a_quic_like_server_with_one_socket_for_all_peers, many_peers);
 case!(13, a_ping_socket, ping);
 case!(14, a_raw_icmp_socket, raw_icmp);
 case!(14, a_raw_socket_of_its_own_protocol, raw_protocol);
+case!(26, a_process_that_lives_for_one_datagram, short_lived);
+case!(31, datagrams_in_fragments, fragments);
 
 fn unconnected(world: &World, case: &mut Case) {
     let from = world.now(&[&world.a]);
@@ -180,4 +182,46 @@ fn raw_protocol(world: &World, case: &mut Case) {
         1,
         &Expected::OwnerOr(server.truth, &["no-socket"]),
     );
+}
+
+fn short_lived(world: &World, case: &mut Case) {
+    let (mut server, mut client) = (world.b.worker(), world.a.worker());
+    let (theirs, at) = server.bound("udp", world.b.any_port(case.family));
+    let from = world.now(&[&world.a, &world.b]);
+    let truth = client.truth;
+    let mine = client.socket("udp", at);
+    client.send_to(mine, 10, at);
+    let local = SocketAddr::new(world.a.address(case.family), client.local(mine).port());
+    client.end();
+    server.receive(theirs, 10);
+    let server_truth = server.truth;
+    server.end();
+    let entries = world.since(from, &[&world.a, &world.b]);
+    let flow = world.a.flow("udp", local, at);
+    case.judge("output", flow.output(&entries), 1, &Expected::Owner(truth));
+    let flow = world.b.flow("udp", at, local);
+    case.judge("input", flow.input(&entries), 1, &Expected::Owner(server_truth));
+}
+
+/// Larger than the wire's MTU. IPv4 is put together before INPUT, IPv6 after it.
+fn fragments(world: &World, case: &mut Case) {
+    let (mut server, mut client) = (world.b.worker(), world.a.worker());
+    let (theirs, at) = server.bound("udp", world.b.any_port(case.family));
+    let (mine, local) = client.connected("udp", at);
+    let from = world.now(&[&world.a, &world.b]);
+    client.send(mine, 4000);
+    server.receive(theirs, 5000);
+    let entries = world.since(from, &[&world.a, &world.b]);
+    let flow = world.a.flow("udp", local, at);
+    case.judge("output", flow.output(&entries), 1, &Expected::Owner(client.truth));
+    let flow = world.b.flow("udp", at, local);
+    case.judge("input", flow.input(&entries), 1, &Expected::Owner(server.truth));
+    let later = entries.iter().filter(|seen| {
+        seen.number("nflog.netns.inode") == Some(world.b.inode.into())
+            && same_family(seen, at.ip())
+            && seen.text("nflog.ip.fragment").is_some()
+            && seen.text("source.port").is_none()
+    });
+    let at_least = if at.is_ipv4() { 0 } else { 2 };
+    case.judge("input", later, at_least, &Expected::Nobody(&["fragment"]));
 }

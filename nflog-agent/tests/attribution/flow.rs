@@ -49,6 +49,11 @@ pub(crate) fn ends(seen: &Seen) -> Option<(SocketAddr, SocketAddr)> {
     ))
 }
 
+/// Whether both addresses are of the family of `like`.
+pub(crate) fn same_family(seen: &Seen, like: IpAddr) -> bool {
+    address_of(seen, "source.address").is_some_and(|address| address.is_ipv4() == like.is_ipv4())
+}
+
 /// An address attribute.
 pub(crate) fn address_of(seen: &Seen, name: &str) -> Option<IpAddr> {
     seen.text(name)?.parse().ok()

@@ -24,8 +24,13 @@ mod flow;
 mod worker;
 mod world;
 
+mod closed;
 mod datagrams;
 mod handed_over;
+mod kernel;
+mod namespaces;
+mod nat;
+mod protocols;
 mod tcp;
 
 /// Whether this kernel has kprobes. Skipping is allowed only where it provably has none.

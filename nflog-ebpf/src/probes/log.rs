@@ -4,21 +4,23 @@ use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
-use nflog_common::{
-    Answer, LoggedOwner, PacketKey, QUIET_NS, RECEIPTS_NS, ReceiptKey, SocketOwner, Stat, method, reason,
-};
+use nflog_common::{Answer, LoggedOwner, PacketKey, QUIET_NS, RECEIPTS_NS, ReceiptKey, Stat, method, reason};
 
 use crate::kernel::{Pointer, monotonic};
-use crate::maps::{GROUPS, PACKETS, PortKey, RECEIPTS, SocketTuple, WORK, Work, count, offset};
+use crate::maps::{
+    GROUPS, PACKETS, PortKey, RECEIPTS, RECEIPTS_LEFT, SocketTuple, WORK, Work, count, offset,
+};
 use crate::packet::{
     ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, LATER_FRAGMENT, NF_INET_FORWARD, NF_INET_LOCAL_IN,
     NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, identify, parse, socket_tuple,
 };
 use crate::registry::{
-    Found, Sender, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
-    cookie, transmits,
+    Found, NOBODY, Sender, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone,
+    by_tuple, cookie, transmits,
 };
-use crate::sock::{AF_INET, AF_INET6, Holder, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT};
+use crate::sock::{
+    AF_INET, AF_INET6, Holder, IPPROTO_SCTP, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT,
+};
 
 /// `NF_LOG_TYPE_ULOG`: the rule logs to NFLOG, not to the kernel log.
 const NF_LOG_TYPE_ULOG: u8 = 1;
@@ -102,6 +104,10 @@ fn find(skb: Pointer, work: &mut Work, detail: u16) -> Option<Found> {
     }
     socket_tuple(key, tuple);
     let tcp = key.protocol == IPPROTO_TCP;
+    // A packet keeps its socket when a tunnel of its namespace wraps it; the outer packet is not the socket's.
+    if key.hook > NF_INET_LOCAL_IN && skb.read_or_zero::<u16>(offset!(sk_buff_inner_network_header)) != 0 {
+        return Some(Found::nobody(reason::KERNEL_TUNNEL));
+    }
     let Some(sock) = Sock::new(skb.read(offset!(sk_buff_sk))?) else {
         if detail == LATER_FRAGMENT {
             return Some(Found::nobody(reason::FRAGMENT));
@@ -117,15 +123,7 @@ fn find(skb: Pointer, work: &mut Work, detail: u16) -> Option<Found> {
             .listener()
             .and_then(|listener| by_listener(listener, tuple.local_port)),
         TCP_TIME_WAIT if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::TIME_WAIT))),
-        _ => {
-            // A packet keeps its socket when a tunnel of its namespace wraps it; the outer packet is not the socket's.
-            if key.hook > NF_INET_LOCAL_IN
-                && skb.read_or_zero::<u16>(offset!(sk_buff_inner_network_header)) != 0
-            {
-                return Some(Found::nobody(reason::KERNEL_TUNNEL));
-            }
-            with_socket(sock, key, tuple, detail)
-        }
+        _ => with_socket(sock, key, tuple, detail),
     }
 }
 
@@ -168,6 +166,7 @@ fn received_without_socket(
                 return by_request(tuple).or_else(|| by_tombstone(tuple));
             }
         }
+        IPPROTO_SCTP => return by_tuple(tuple),
         // The kernel itself answers requests and takes note of errors and neighbours.
         IPPROTO_ICMP | IPPROTO_ICMPV6 if detail != ECHO_REPLY => {
             return Some(Found::nobody(reason::KERNEL_ICMP));
@@ -190,7 +189,15 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
             Some(Sender::Unknown) => return Some(Found::nobody(reason::AMBIGUOUS)),
         }
     }
-    if let Some(found) = by_socket(sock) {
+    if let Some(found) = by_socket(sock, tuple) {
+        // MPTCP: the subflow has its listener's owner, but the connection that it is part of was accepted.
+        if let Found::Owner {
+            method: method::INHERITED,
+            ..
+        } = found
+        {
+            return by_tuple(tuple).or(Some(found));
+        }
         return Some(found);
     }
     match sock.holder() {
@@ -218,7 +225,7 @@ fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
     answer.changed_at = 0;
     answer.receipts_until = 0;
     answer.receipts = 0;
-    answer.pad = 0;
+    answer.receipts_before = 0;
     if let Some(old) = PACKETS.get_ptr_mut(&receipt.packet) {
         // SAFETY: a live map value, plain integers; another CPU that logs the same flow can at worst lose a count.
         let old = unsafe { &mut *old };
@@ -262,7 +269,7 @@ fn fill(answer: &mut Answer, found: Found) {
 }
 
 /// Most receipts that one change of owner brings about: one busy flow must not push out the others' receipts.
-const RECEIPTS_MAX: u32 = 256;
+const RECEIPTS_PER_CHANGE: u32 = 512;
 
 /// What is remembered of the answer that a new one replaces.
 #[inline(always)]
@@ -271,6 +278,7 @@ fn succeed(answer: &mut LoggedOwner, old: &LoggedOwner, same_process: bool) {
     answer.changed_at = old.changed_at;
     answer.receipts_until = old.receipts_until;
     answer.receipts = old.receipts;
+    answer.receipts_before = old.receipts_before;
     if same_process {
         return;
     }
@@ -278,6 +286,8 @@ fn succeed(answer: &mut LoggedOwner, old: &LoggedOwner, same_process: bool) {
     answer.changed_at = now;
     if now >= old.receipts_until {
         answer.receipts = 0;
+        // SAFETY: a live map value.
+        answer.receipts_before = RECEIPTS_LEFT.get_ptr(0).map_or(0, |left| unsafe { *left } as u32);
         if old.changed_at == 0 || now.wrapping_sub(old.changed_at) > QUIET_NS {
             answer.previous = old.now;
         } else {
@@ -297,23 +307,17 @@ fn leave_receipt(entry: &mut LoggedOwner, receipt: &mut ReceiptKey, transport: u
     }
     let left = receipt.packet.protocol == IPPROTO_TCP
         && monotonic() < entry.receipts_until
-        && entry.receipts < RECEIPTS_MAX
+        && entry.receipts < RECEIPTS_PER_CHANGE
         && identify(transport, &mut receipt.identity).is_some()
         && RECEIPTS.insert(&*receipt, &entry.now, BPF_ANY.into()).is_ok();
     if left {
         entry.receipts += 1;
+        if let Some(left) = RECEIPTS_LEFT.get_ptr_mut(0) {
+            // SAFETY: a live map value; see the map about other CPUs.
+            unsafe { *left += 1 };
+        }
     } else {
         // From here on a packet without receipt says nothing.
         entry.receipts_until = 0;
     }
 }
-
-const NOBODY: SocketOwner = SocketOwner {
-    start_boottime: 0,
-    cgroup_id: 0,
-    tgid: 0,
-    tid: 0,
-    uid: 0,
-    gid: 0,
-    comm: [0; 16],
-};

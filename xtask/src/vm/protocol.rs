@@ -12,8 +12,6 @@ pub(crate) const TESTS_DIRECTORY: &str = "/tests";
 /// Where the agent lies in the initramfs.
 pub(crate) const AGENT_PATH: &str = "/bin/nflog-agent";
 
-/// Test binaries that run as one process, because their tests share what takes long to set up.
-pub(crate) const TOGETHER: [&str; 1] = ["attribution"];
 /// How a line begins by which a test of the attribution matrix tells what it judged.
 pub(crate) const MATRIX: &str = "MATRIX ";
 
@@ -38,7 +36,7 @@ pub(crate) enum Mode {
     Test {
         /// Working directory of the tests: the package's directory on the host, so that relative paths agree.
         directory: String,
-        /// Names that a test must contain one of; all tests if empty.
+        /// What `binary::test` must contain one of, or begin with after a `^`; all tests if empty.
         filters: Vec<String>,
         /// Seconds after which a test is killed.
         deadline: u64,

@@ -24,15 +24,23 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Judges a boot that was to run tests.
-    pub(crate) fn judge(line: Line, release: &str, boot: &Boot, seconds: f64) -> Self {
-        let mut outcome = Self {
+    /// Nothing yet.
+    pub(crate) fn empty(line: Line, release: &str) -> Self {
+        Self {
             line,
             release: release.to_owned(),
             tests: BTreeMap::new(),
             matrix: Vec::new(),
             faults: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+
+    /// Judges a boot that was to run tests.
+    pub(crate) fn judge(line: Line, release: &str, boot: &Boot, seconds: f64) -> Self {
+        let mut outcome = Self {
             seconds,
+            ..Self::empty(line, release)
         };
         outcome.faults.extend(boot.failure.clone());
         let mut announced = Vec::new();

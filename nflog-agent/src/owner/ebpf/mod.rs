@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use nflog_common::{Answer, LoggedOwner, PacketKey, QUIET_NS, ReceiptKey, SocketOwner, Stat, method, reason};
+use nflog_common::{
+    Answer, LoggedOwner, PacketKey, QUIET_NS, RECEIPTS_MAX, ReceiptKey, SocketOwner, Stat, method, reason,
+};
 
 pub use btf::BtfError;
 pub use error::OpenError;
@@ -31,6 +33,7 @@ pub struct Probes {
     ebpf: Ebpf,
     packets: HashMap<MapData, PacketKey, LoggedOwner>,
     receipts: HashMap<MapData, ReceiptKey, Answer>,
+    receipts_left: Array<MapData, u64>,
     counters: Counters,
     missing: Vec<OpenError>,
 }
@@ -61,11 +64,13 @@ impl Probes {
         // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
         let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
         let receipts = HashMap::try_from(take(&mut ebpf, "RECEIPTS")?)?;
+        let receipts_left = Array::try_from(take(&mut ebpf, "RECEIPTS_LEFT")?)?;
         let counters = Counters(Arc::new(PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?));
         Ok(Self {
             ebpf,
             packets,
             receipts,
+            receipts_left,
             counters,
             missing,
         })
@@ -92,6 +97,7 @@ impl Probes {
         Lookup {
             packets: &self.packets,
             receipts: &self.receipts,
+            receipts_left: &self.receipts_left,
         }
     }
 
@@ -125,6 +131,7 @@ impl Counters {
 pub struct Lookup<'a> {
     packets: &'a HashMap<MapData, PacketKey, LoggedOwner>,
     receipts: &'a HashMap<MapData, ReceiptKey, Answer>,
+    receipts_left: &'a Array<MapData, u64>,
 }
 
 /// Between what times, `CLOCK_MONOTONIC` ns, an entry's packet was logged.
@@ -170,17 +177,26 @@ impl Lookup<'_> {
         };
         match self.receipts.get(&receipt, 0) {
             Ok(answer) => Ok(attribution(&answer)),
-            Err(MapError::KeyNotFound) if previous_holds(&entry, logged) => Ok(attribution(&entry.previous)),
-            Err(MapError::KeyNotFound) => Ok(Attribution::Unowned(Reason::Ambiguous)),
+            Err(MapError::KeyNotFound) => {
+                let left = self.receipts_left.get(&0, 0)?;
+                Ok(if previous_holds(&entry, logged, left) {
+                    attribution(&entry.previous)
+                } else {
+                    Attribution::Unowned(Reason::Ambiguous)
+                })
+            }
             Err(error) => Err(error),
         }
     }
 }
 
-/// Whether a packet without receipt was logged before the change: receipts are complete up to now, and it is not from before
-/// the change before that either.
-const fn previous_holds(entry: &LoggedOwner, logged: LogTime) -> bool {
-    logged.before <= entry.receipts_until && entry.changed_at.saturating_sub(logged.after) < QUIET_NS
+/// Whether a packet without receipt was logged before the change: receipts were left up to now and are all still there, and the
+/// packet is not from before the change before that either.
+#[expect(clippy::cast_possible_truncation, reason = "the count is kept modulo 2^32")]
+const fn previous_holds(entry: &LoggedOwner, logged: LogTime, receipts_left: u64) -> bool {
+    logged.before <= entry.receipts_until
+        && (receipts_left as u32).wrapping_sub(entry.receipts_before) < RECEIPTS_MAX / 2
+        && entry.changed_at.saturating_sub(logged.after) < QUIET_NS
 }
 
 fn attribution(answer: &Answer) -> Attribution {

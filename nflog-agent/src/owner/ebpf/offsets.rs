@@ -33,6 +33,8 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sock_lock_owned: at("sock", "sk_lock.owned")?,
         sock_backlog_len: at("sock", "sk_backlog.len")?,
         socket_file: at("socket", "file")?,
+        socket_sk: at("socket", "sk")?,
+        tcp_sock_is_mptcp: at("tcp_sock", "is_mptcp").unwrap_or(0),
         net_ns_inum: at("net", "ns.inum")?,
         request_sock_listener: at("request_sock", "__req_common.skc_listener")?,
         task_group_leader: at("task_struct", "group_leader")?,

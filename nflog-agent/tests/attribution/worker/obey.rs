@@ -16,6 +16,9 @@ use rustix::net::{
 
 use super::{HEIR, Slot, program};
 
+/// Of ICMP.
+const ECHO_REQUEST: u8 = 8;
+
 /// No call of a worker waits longer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -208,12 +211,16 @@ fn receive(fd: &OwnedFd, bytes: usize) -> Result<String> {
     }
 }
 
-/// An ICMP echo request, in case that this is what it is sent as; else its content does not matter.
+/// `BYTES` zeros, or `TYPE:BYTES` for an ICMP message of at least 8 bytes.
 fn message(bytes: &str) -> Result<Vec<u8>> {
     let (kind, bytes) = bytes.split_once(':').unwrap_or(("0", bytes));
     let mut message = vec![0; number(bytes)?];
-    if let Some(first) = message.first_mut() {
+    if let Some([first, _, sum @ .., _, _, _, _]) = message.first_chunk_mut::<8>() {
         *first = number(kind)?;
+        if *first == ECHO_REQUEST {
+            // The checksum, which only IPv6 fills in: all else is 0.
+            sum.copy_from_slice(&(!(u16::from(ECHO_REQUEST) << 8)).to_be_bytes());
+        }
     }
     Ok(message)
 }

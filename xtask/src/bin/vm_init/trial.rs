@@ -14,11 +14,13 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
 
 use crate::events::Events;
 use crate::kernel_log::KernelLog;
-use crate::protocol::{Event, TESTS_DIRECTORY, TOGETHER, Verdict};
+use crate::protocol::{Event, TESTS_DIRECTORY, Verdict};
 use crate::{command, run};
 
 mod together;
 
+/// Test binaries that run as one process, because their tests share what takes long to set up.
+const TOGETHER: [&str; 1] = ["attribution"];
 /// How often to look whether a test has ended.
 const POLL: Duration = Duration::from_millis(5);
 /// How long a dead test's output may still be held open by a process it left behind.
@@ -33,7 +35,8 @@ pub(crate) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// `deadline` is in seconds and for each test; `binary::test` must contain one of `filters`, if there are any.
+    /// `deadline` is in seconds and for each test; `binary::test` must contain one of `filters`, or begin
+    /// with it after a `^`, if there are any.
     pub(crate) fn new(
         environment: &'a [(String, String)],
         directory: &'a str,
@@ -100,7 +103,11 @@ impl<'a> Runner<'a> {
             .with_context(|| format!("{binary} --list did not write UTF-8"))?;
         let wanted = |name: &&str| {
             let name = format!("{binary}::{name}");
-            self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
+            let selects = |filter: &String| match filter.strip_prefix('^') {
+                Some(start) => name.starts_with(start),
+                None => name.contains(filter),
+            };
+            self.filters.is_empty() || self.filters.iter().any(selects)
         };
         Ok(text
             .lines()
