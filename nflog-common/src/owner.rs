@@ -53,6 +53,9 @@ pub struct LoggedOwner {
     pub now: Answer,
     /// Before the change at `changed_at`, or before the first of several changes in quick succession.
     pub previous: Answer,
+    /// `CLOCK_MONOTONIC` ns at which a packet of this key was last seen. The kernel runs no kprobe program while another one
+    /// runs on that CPU: an entry that is older than the packet is about another packet.
+    pub seen_at: u64,
     /// `CLOCK_MONOTONIC` ns of the last change of owner; 0 if there was none.
     pub changed_at: u64,
     /// `CLOCK_MONOTONIC` ns: until then every packet since the change (the first of several) leaves a receipt. 0: no more.
@@ -124,5 +127,5 @@ pub mod reason {
 const _: () = {
     assert!(size_of::<SocketOwner>() == 48 && align_of::<SocketOwner>() == 8);
     assert!(size_of::<Answer>() == 56 && align_of::<Answer>() == 8);
-    assert!(size_of::<LoggedOwner>() == 136 && align_of::<LoggedOwner>() == 8);
+    assert!(size_of::<LoggedOwner>() == 144 && align_of::<LoggedOwner>() == 8);
 };

@@ -50,8 +50,8 @@ fn accept_then_fork(world: &World, case: &mut Case) {
     client.receive(mine, 100);
     client.send(mine, 100);
     child.receive(0, 100);
-    child.send(0, 100_000);
-    client.receive(mine, 100_000);
+    child.send(0, 60_000);
+    client.receive(mine, 60_000);
     let entries = world.since(from, &[&world.b]);
     case.judge("output", flow.output(&entries), 3, &Expected::Owner(child.truth));
     case.judge("input", flow.input(&entries), 3, &Expected::Owner(child.truth));

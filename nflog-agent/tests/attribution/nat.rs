@@ -15,7 +15,13 @@ case!(20, a_redirected_port_on_the_receivers_host, redirect);
 const UNTIL_CONNTRACK: &[&str] = &["no-socket", "ambiguous", "missed"];
 
 /// Entries of a site at a hook with this port on either end, of the family of `like`.
-fn at<'a>(entries: &'a [Seen], site: &'a Site, hook: &'a str, port: u16) -> impl Iterator<Item = &'a Seen> {
+fn at<'a>(
+    entries: &'a [Seen],
+    site: &'a Site,
+    like: IpAddr,
+    hook: &'a str,
+    port: u16,
+) -> impl Iterator<Item = &'a Seen> {
     entries.iter().filter(move |seen| {
         seen.number("nflog.netns.inode") == Some(site.inode.into())
             && seen.text("nflog.hook") == Some(hook)
@@ -84,6 +90,7 @@ fn snat(world: &World, case: &mut Case) {
     });
 }
 
+/// The kernel gives the answers their old source only after the filter chains of INPUT.
 fn dnat(world: &World, case: &mut Case) {
     let like = world.d.address(case.family);
     let [v4, v6] = crate::world::SERVICE;
@@ -111,12 +118,7 @@ fn dnat(world: &World, case: &mut Case) {
             2,
             &client,
         );
-        case.judge(
-            "input",
-            at(entries, &world.c, like, "input", DNAT_PORT),
-            2,
-            &client,
-        );
+        case.judge("input", at(entries, &world.c, like, "input", target), 2, &client);
         case.judge("input", at(entries, &world.d, like, "input", target), 3, &server);
     });
 }

@@ -220,7 +220,9 @@ fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
         receipt,
         ..
     } = work;
+    let now = monotonic();
     fill(&mut answer.now, found);
+    answer.seen_at = now;
     answer.previous = answer.now;
     answer.changed_at = 0;
     answer.receipts_until = 0;
@@ -232,16 +234,17 @@ fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
         let same_process = old.now.owner.tgid == answer.now.owner.tgid
             && old.now.owner.start_boottime == answer.now.owner.start_boottime;
         if same_process && old.now.method == answer.now.method && old.now.reason == answer.now.reason {
+            old.seen_at = now;
             leave_receipt(old, receipt, *transport);
             return Some(());
         }
         succeed(answer, old, same_process);
         leave_receipt(answer, receipt, *transport);
     }
-    let now = &answer.now;
+    let logged = &answer.now;
     debug!(
         ctx,
-        "packet of {} found by method {} reason {}", now.owner.tgid, now.method, now.reason
+        "packet of {} found by method {} reason {}", logged.owner.tgid, logged.method, logged.reason
     );
     if PACKETS.insert(&receipt.packet, &*answer, BPF_ANY.into()).is_err() {
         count(Stat::PacketMapError);
@@ -282,7 +285,7 @@ fn succeed(answer: &mut LoggedOwner, old: &LoggedOwner, same_process: bool) {
     if same_process {
         return;
     }
-    let now = monotonic();
+    let now = answer.seen_at;
     answer.changed_at = now;
     if now >= old.receipts_until {
         answer.receipts = 0;
@@ -306,7 +309,7 @@ fn leave_receipt(entry: &mut LoggedOwner, receipt: &mut ReceiptKey, transport: u
         return;
     }
     let left = receipt.packet.protocol == IPPROTO_TCP
-        && monotonic() < entry.receipts_until
+        && entry.seen_at < entry.receipts_until
         && entry.receipts < RECEIPTS_PER_CHANGE
         && identify(transport, &mut receipt.identity).is_some()
         && RECEIPTS.insert(&*receipt, &entry.now, BPF_ANY.into()).is_ok();

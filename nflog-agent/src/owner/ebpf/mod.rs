@@ -147,6 +147,7 @@ impl Lookup<'_> {
     /// The owner of `packet`, logged in namespace `netns` at `hook` (`NF_INET_*`); `payload` is its captured bytes from the IP
     /// header on.
     ///
+    /// An answer from before `logged.after` is another packet's: the probe missed this one.
     /// When the answer for this tuple changed since `logged.after`, the packet can be the one's or the other's. A TCP segment
     /// that was logged after the change has left a receipt; without one it is the previous owner's. Where there are no
     /// receipts the answer is `ambiguous`.
@@ -169,6 +170,9 @@ impl Lookup<'_> {
             Err(MapError::KeyNotFound) => return Ok(Attribution::Unowned(Reason::Missed)),
             Err(error) => return Err(error),
         };
+        if entry.seen_at < logged.after {
+            return Ok(Attribution::Unowned(Reason::Missed));
+        }
         if entry.changed_at <= logged.after {
             return Ok(attribution(&entry.now));
         }

@@ -54,9 +54,9 @@ impl Hands {
                 sockopt::set_socket_timeout(&fd, Timeout::Send, Some(TIMEOUT))?;
                 Ok(self.keep(fd))
             }
-            ["bind", slot, address] => Ok(bind(self.get(slot)?, &parse(address)?)?).map(done),
-            ["listen", slot] => Ok(listen(self.get(slot)?, 64)?).map(done),
-            ["connect", slot, address] => Ok(connect(self.get(slot)?, &parse(address)?)?).map(done),
+            ["bind", slot, address] => Ok(done(bind(self.get(slot)?, &parse(address)?)?)),
+            ["listen", slot] => Ok(done(listen(self.get(slot)?, 64)?)),
+            ["connect", slot, address] => Ok(done(connect(self.get(slot)?, &parse(address)?)?)),
             ["accept", slot] => {
                 let fd = accept(self.get(slot)?)?;
                 sockopt::set_socket_timeout(&fd, Timeout::Recv, Some(TIMEOUT))?;
