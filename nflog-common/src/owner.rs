@@ -122,6 +122,8 @@ pub mod reason {
     pub const KERNEL_ICMP: u8 = 10;
     /// A later fragment, which has no ports.
     pub const FRAGMENT: u8 = 11;
+    /// A probe did not run that would have seen the socket change hands.
+    pub const MISSED: u8 = 12;
 }
 
 const _: () = {

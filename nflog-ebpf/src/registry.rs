@@ -363,7 +363,20 @@ pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple) -> Option<Found> {
     } else {
         known.port.protocol == 0 || sock.local_port()? == known.port.port
     };
-    current.then(|| Found::of(known, known.method))
+    if !current {
+        return None;
+    }
+    if was_accepted(sock, known) {
+        // MPTCP: what was accepted is the connection that the subflow is part of, and that is filed under the same tuple.
+        return by_tuple(tuple).or(Some(Found::nobody(reason::MISSED)));
+    }
+    Some(Found::of(known, known.method))
+}
+
+/// Whether a connection was accepted without that a probe saw by whom: its listener's owner is not it any more.
+#[inline(always)]
+fn was_accepted(sock: Sock, known: &TrackedSocket) -> bool {
+    known.method == method::INHERITED && sock.holder() == Holder::File
 }
 
 /// The owner of a connection, for a packet without a socket.
@@ -373,7 +386,13 @@ pub(crate) fn by_tuple(tuple: &SocketTuple) -> Option<Found> {
     let address = *unsafe { TUPLES.get(tuple) }?;
     // SAFETY: as above.
     let known = unsafe { SOCKETS.get(address) }?;
-    (known.tuple == *tuple).then(|| Found::of(known, known.method))
+    if known.tuple != *tuple {
+        return None;
+    }
+    if was_accepted(Sock::new(address)?, known) {
+        return Some(Found::nobody(reason::MISSED));
+    }
+    Some(Found::of(known, known.method))
 }
 
 /// The owner of a handshake under way.

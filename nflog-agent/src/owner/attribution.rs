@@ -164,7 +164,7 @@ pub enum Reason {
     Ambiguous,
     /// The headers needed for the lookup were not captured or not understood.
     Unparsable,
-    /// The answer of the kernel side was gone, or never there, when the entry was read.
+    /// The answer of the kernel side was gone, or never there, when the entry was read; or a probe did not run.
     Missed,
     /// The hook's family (`netdev`, `bridge`, `arp`) has no socket lookup.
     UnsupportedFamily,

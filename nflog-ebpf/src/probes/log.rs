@@ -190,14 +190,6 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
         }
     }
     if let Some(found) = by_socket(sock, tuple) {
-        // MPTCP: the subflow has its listener's owner, but the connection that it is part of was accepted.
-        if let Found::Owner {
-            method: method::INHERITED,
-            ..
-        } = found
-        {
-            return by_tuple(tuple).or(Some(found));
-        }
         return Some(found);
     }
     match sock.holder() {

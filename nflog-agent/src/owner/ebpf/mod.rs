@@ -228,6 +228,7 @@ const fn no_owner(code: u8) -> Reason {
         reason::KERNEL_TCP => Reason::KernelTcp,
         reason::KERNEL_ICMP => Reason::KernelIcmp,
         reason::FRAGMENT => Reason::Fragment,
+        reason::MISSED => Reason::Missed,
         reason::OLDER_THAN_AGENT => Reason::OlderThanAgent,
         reason::AMBIGUOUS => Reason::Ambiguous,
         _ => Reason::NoSocket,
