@@ -27,4 +27,19 @@ pub struct PacketKey {
     pub destination: [u8; 16],
 }
 
+/// Bytes of a TCP header that tell one segment of a connection from the next; see [`ReceiptKey`].
+pub const IDENTITY_LEN: usize = 24;
+
+/// One TCP segment, logged soon after its connection changed hands.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReceiptKey {
+    /// Its tuple.
+    pub packet: PacketKey,
+    /// Bytes 4 to 15 of its TCP header (sequence and acknowledgement number, flags, window), then bytes 20 to 31 (the
+    /// time stamp option, where it usually is), or zeros if the header is shorter than 32 bytes.
+    pub identity: [u8; IDENTITY_LEN],
+}
+
+const _: () = assert!(size_of::<ReceiptKey>() == 68 && align_of::<ReceiptKey>() == 4);
 const _: () = assert!(size_of::<PacketKey>() == 44 && align_of::<PacketKey>() == 4);

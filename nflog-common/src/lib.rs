@@ -11,7 +11,9 @@ mod owner;
 mod pod;
 mod stats;
 
-pub use key::PacketKey;
+pub use key::{IDENTITY_LEN, PacketKey, ReceiptKey};
 pub use offsets::{Field, Offsets};
-pub use owner::{COMM_LEN, LoggedOwner, SocketOwner, method, reason};
+pub use owner::{
+    Answer, COMM_LEN, LoggedOwner, QUIET_NS, RECEIPTS_MAX, RECEIPTS_NS, SocketOwner, method, reason,
+};
 pub use stats::Stat;

@@ -25,14 +25,12 @@ pub struct SocketOwner {
     pub comm: [u8; COMM_LEN],
 }
 
-/// Answer for one [`PacketKey`](crate::PacketKey).
+/// Whose a packet is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct LoggedOwner {
+pub struct Answer {
     /// Valid when `method` is not [`method::NONE`].
     pub owner: SocketOwner,
-    /// `CLOCK_MONOTONIC` ns at which this answer last replaced a different one for the same key; 0 if it never did.
-    pub changed_at: u64,
     /// One of [`method`].
     pub method: u8,
     /// One of [`reason`] when `method` is [`method::NONE`], else 0.
@@ -42,6 +40,41 @@ pub struct LoggedOwner {
     /// Always 0.
     pub pad2: u32,
 }
+
+/// Answer for one [`PacketKey`](crate::PacketKey), and the one before it.
+///
+/// Packets are read later than they are logged. So that a packet which was logged just before its connection changed hands
+/// is not given to the new owner, nor one logged just after to the old one, each TCP segment logged for a while after the
+/// change leaves a receipt under its [`ReceiptKey`](crate::ReceiptKey): what has none was logged before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedOwner {
+    /// For what is logged now.
+    pub now: Answer,
+    /// Before the change at `changed_at`, or before the first of several changes in quick succession.
+    pub previous: Answer,
+    /// `CLOCK_MONOTONIC` ns at which a packet of this key was last seen. The kernel runs no kprobe program while another one
+    /// runs on that CPU: an entry that is older than the packet is about another packet.
+    pub seen_at: u64,
+    /// `CLOCK_MONOTONIC` ns of the last change of owner; 0 if there was none.
+    pub changed_at: u64,
+    /// `CLOCK_MONOTONIC` ns: until then every packet since the change (the first of several) leaves a receipt. 0: no more.
+    pub receipts_until: u64,
+    /// Receipts left since the change.
+    pub receipts: u32,
+    /// Receipts left by all packets up to the change, modulo 2^32: tells whether the map may have had to drop some since.
+    pub receipts_before: u32,
+}
+
+/// How long packets leave receipts after a change of owner, ns.
+pub const RECEIPTS_NS: u64 = 1_000_000_000;
+
+/// Most receipts that the map holds. While only half as many were left since a change, none of its receipts is gone.
+pub const RECEIPTS_MAX: u32 = 1 << 16;
+
+/// Changes of owner that follow each other faster than this, ns, but too slowly for receipts to bridge them, leave
+/// `previous` without an owner: a packet could be of the owner before that.
+pub const QUIET_NS: u64 = 10_000_000_000;
 
 /// How an owner was found (`nflog.owner.method`).
 pub mod method {
@@ -57,6 +90,10 @@ pub mod method {
     pub const LISTENER: u8 = 4;
     /// The socket of this connection is gone; this process had it.
     pub const TOMBSTONE: u8 = 5;
+    /// The packet's socket, handed over to this process (fork, `SCM_RIGHTS`), which sends on it.
+    pub const SENDER: u8 = 6;
+    /// Only between programs: the socket is the kernel's, which is a reason and not an owner.
+    pub const KERNEL: u8 = 7;
 }
 
 /// Why there is no owner (`nflog.owner.reason`).
@@ -69,7 +106,7 @@ pub mod reason {
     pub const NO_SOCKET: u8 = 2;
     /// The connection is in TIME_WAIT: its process has closed it.
     pub const TIME_WAIT: u8 = 3;
-    /// The socket belongs to the kernel.
+    /// The socket belongs to the kernel (NFS, RPC, ..).
     pub const KERNEL_SOCKET: u8 = 4;
     /// The socket was opened before the agent started.
     pub const OLDER_THAN_AGENT: u8 = 5;
@@ -77,9 +114,20 @@ pub mod reason {
     pub const AMBIGUOUS: u8 = 6;
     /// The packet's headers could not be read where it was logged.
     pub const UNPARSABLE: u8 = 7;
+    /// The kernel wrapped a packet into this one (VXLAN, Geneve, GRE, ..).
+    pub const KERNEL_TUNNEL: u8 = 8;
+    /// The kernel's own part in TCP: a reset for what no socket expects.
+    pub const KERNEL_TCP: u8 = 9;
+    /// The kernel's own part in ICMP: echo replies, errors, neighbour discovery.
+    pub const KERNEL_ICMP: u8 = 10;
+    /// A later fragment, which has no ports.
+    pub const FRAGMENT: u8 = 11;
+    /// A probe did not run that would have seen the socket change hands.
+    pub const MISSED: u8 = 12;
 }
 
 const _: () = {
     assert!(size_of::<SocketOwner>() == 48 && align_of::<SocketOwner>() == 8);
-    assert!(size_of::<LoggedOwner>() == 64 && align_of::<LoggedOwner>() == 8);
+    assert!(size_of::<Answer>() == 56 && align_of::<Answer>() == 8);
+    assert!(size_of::<LoggedOwner>() == 144 && align_of::<LoggedOwner>() == 8);
 };

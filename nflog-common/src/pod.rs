@@ -1,13 +1,17 @@
 //! Marks the shared types as plain bytes for aya's maps.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{LoggedOwner, Offsets, PacketKey, SocketOwner};
+use crate::{Answer, LoggedOwner, Offsets, PacketKey, ReceiptKey, SocketOwner};
 
 // SAFETY: repr(C), only integers and arrays of them, no padding (asserted by size in each module), any bit pattern valid.
 unsafe impl aya::Pod for PacketKey {}
 // SAFETY: as above.
+unsafe impl aya::Pod for ReceiptKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Answer {}
+// SAFETY: as above.
 unsafe impl aya::Pod for SocketOwner {}
 // SAFETY: as above.
 unsafe impl aya::Pod for LoggedOwner {}
-// SAFETY: repr(C), u16 and u8 only, no padding: 21 u16, one 4-byte Field at offset 42, 2 u16.
+// SAFETY: repr(C), only u16 and structs of one u16 and two u8, so no padding.
 unsafe impl aya::Pod for Offsets {}

@@ -5,7 +5,9 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use nflog_common::{Field, LoggedOwner, Offsets, PacketKey, SocketOwner, Stat};
+use nflog_common::{
+    Answer, Field, LoggedOwner, Offsets, PacketKey, RECEIPTS_MAX, ReceiptKey, SocketOwner, Stat,
+};
 
 /// The two ends of a connection, seen from the socket. Addresses and ports as in [`PacketKey`].
 #[repr(C)]
@@ -78,7 +80,10 @@ pub(crate) struct Tombstone {
 #[derive(Clone, Copy)]
 pub(crate) struct Work {
     pub(crate) answer: LoggedOwner,
-    pub(crate) key: PacketKey,
+    /// Address of the transport header.
+    pub(crate) transport: u64,
+    /// The packet's key, and room for the rest of a receipt's.
+    pub(crate) receipt: ReceiptKey,
     pub(crate) tuple: SocketTuple,
     pub(crate) port: PortKey,
 }
@@ -113,6 +118,14 @@ pub(crate) static TOMBSTONES: LruHashMap<SocketTuple, Tombstone> =
 #[map]
 pub(crate) static PACKETS: LruHashMap<PacketKey, LoggedOwner> = LruHashMap::with_max_entries(PACKETS_MAX, 0);
 
+/// Packets logged soon after their connection changed hands, to their owner.
+#[map]
+pub(crate) static RECEIPTS: LruHashMap<ReceiptKey, Answer> = LruHashMap::with_max_entries(RECEIPTS_MAX, 0);
+
+/// Receipts left so far. CPUs that count at once may lose some, which the reader's margin allows for.
+#[map]
+pub(crate) static RECEIPTS_LEFT: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Bit set of the NFLOG groups that the agent listens to.
 #[map]
 pub(crate) static GROUPS: Array<u64> = Array::with_max_entries(GROUP_WORDS, 0);
@@ -143,6 +156,7 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sk_buff_sk: 0,
     sk_buff_head: 0,
     sk_buff_network_header: 0,
+    sk_buff_inner_network_header: 0,
     sock_family: 0,
     sock_state: 0,
     sock_num: 0,
@@ -155,13 +169,23 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sock_flags: 0,
     sock_protocol: 0,
     sock_socket: 0,
+    sock_lock_owned: 0,
+    sock_backlog_len: 0,
     socket_file: 0,
+    socket_sk: 0,
+    tcp_sock_is_mptcp: 0,
     net_ns_inum: 0,
     request_sock_listener: 0,
     task_group_leader: 0,
     task_start_boottime: 0,
     task_comm: 0,
+    task_flags: 0,
     sock_ipv6only: Field {
+        offset: 0,
+        mask: 0,
+        pad: 0,
+    },
+    sock_shutdown: Field {
         offset: 0,
         mask: 0,
         pad: 0,

@@ -2,7 +2,7 @@
 //!
 //! The transport header is found from the network header, because `skb->transport_header` is not set in all hooks.
 
-use nflog_common::PacketKey;
+use nflog_common::{IDENTITY_LEN, PacketKey};
 
 use crate::kernel::Pointer;
 use crate::maps::{SocketTuple, offset};
@@ -10,10 +10,14 @@ use crate::sock::{AF_INET, AF_INET6, IPPROTO_TCP, map_v4};
 
 pub(crate) const IPPROTO_ICMP: u8 = 1;
 pub(crate) const IPPROTO_ICMPV6: u8 = 58;
-pub(crate) const TCP_SYN: u8 = 0x02;
-pub(crate) const TCP_ACK: u8 = 0x10;
+pub(crate) const TCP_FIN: u16 = 0x01;
+pub(crate) const TCP_SYN: u16 = 0x02;
+pub(crate) const TCP_RST: u16 = 0x04;
+pub(crate) const TCP_ACK: u16 = 0x10;
 /// Detail of an ICMP echo reply, the only ICMP message that a socket waits for.
-pub(crate) const ECHO_REPLY: u8 = 1;
+pub(crate) const ECHO_REPLY: u16 = 1;
+/// Detail of a later fragment: it has no transport header.
+pub(crate) const LATER_FRAGMENT: u16 = 0x100;
 const MAX_EXTENSIONS: usize = 6;
 
 /// `NF_INET_*`.
@@ -47,24 +51,44 @@ pub(crate) fn socket_tuple(key: &PacketKey, tuple: &mut SocketTuple) {
     tuple.remote = key.source;
 }
 
-/// Parses the packet of `skb` into `key`; answers a detail (TCP: the flags, ICMP: [`ECHO_REPLY`] or 0, else 0), or `None` if a
-/// header cannot be read or is not IP of that family.
+/// Parses the packet of `skb` into `key`, and where its transport header is into `transport`. Answers a detail (TCP: the flags,
+/// ICMP: [`ECHO_REPLY`] or 0, [`LATER_FRAGMENT`], else 0), or `None` if a header cannot be read or is not IP of that family.
 #[inline(always)]
-pub(crate) fn parse(skb: Pointer, family: u16, key: &mut PacketKey) -> Option<u8> {
+pub(crate) fn parse(skb: Pointer, family: u16, key: &mut PacketKey, transport: &mut u64) -> Option<u16> {
     let head = skb.follow(offset!(sk_buff_head))?;
     let network = head.add(skb.read::<u16>(offset!(sk_buff_network_header))? as u64);
     key.source_port = 0;
     key.destination_port = 0;
     key.pad = 0;
-    let transport = match family {
+    *transport = 0;
+    let header = match family {
         AF_INET => ipv4(network, key)?,
         AF_INET6 => ipv6(network, key)?,
         _ => return None,
     };
-    match transport {
-        Some(header) => ports(header, key),
-        None => Some(0),
+    match header {
+        Some(header) => {
+            *transport = header.address();
+            ports(header, key)
+        }
+        None => Some(LATER_FRAGMENT),
     }
+}
+
+/// What tells the TCP segment at `transport` from the next one of its connection.
+#[inline(always)]
+pub(crate) fn identify(transport: u64, identity: &mut [u8; IDENTITY_LEN]) -> Option<()> {
+    let header = Pointer::new(transport)?;
+    let (fixed, option) = identity.split_at_mut(IDENTITY_LEN / 2);
+    let fixed: &mut [u8; IDENTITY_LEN / 2] = fixed.try_into().ok()?;
+    let option: &mut [u8; IDENTITY_LEN / 2] = option.try_into().ok()?;
+    header.read_into(4, fixed)?;
+    *option = [0; IDENTITY_LEN / 2];
+    let [_, _, _, _, _, _, _, _, length, ..] = *fixed;
+    if length >> 4 < 8 {
+        return Some(());
+    }
+    header.read_into(20, option)
 }
 
 /// Fills in addresses and protocol; answers where the transport header is, or `None` for a later fragment.
@@ -125,7 +149,7 @@ fn ipv6(network: Pointer, key: &mut PacketKey) -> Option<Option<Pointer>> {
 
 /// Fills in the ports; answers the TCP flags, [`ECHO_REPLY`], or 0.
 #[inline(always)]
-fn ports(header: Pointer, key: &mut PacketKey) -> Option<u8> {
+fn ports(header: Pointer, key: &mut PacketKey) -> Option<u16> {
     match key.protocol {
         // TCP, UDP, DCCP, SCTP, UDP-Lite.
         IPPROTO_TCP | 17 | 33 | 132 | 136 => {
@@ -134,7 +158,7 @@ fn ports(header: Pointer, key: &mut PacketKey) -> Option<u8> {
             if key.protocol != IPPROTO_TCP {
                 return Some(0);
             }
-            header.read(13)
+            header.read::<u8>(13).map(u16::from)
         }
         IPPROTO_ICMP => echo(header, key, 8, 0),
         IPPROTO_ICMPV6 => echo(header, key, 128, 129),
@@ -143,7 +167,7 @@ fn ports(header: Pointer, key: &mut PacketKey) -> Option<u8> {
 }
 
 #[inline(always)]
-fn echo(header: Pointer, key: &mut PacketKey, request: u8, reply: u8) -> Option<u8> {
+fn echo(header: Pointer, key: &mut PacketKey, request: u8, reply: u8) -> Option<u16> {
     let kind: u8 = header.read(0)?;
     // Request and reply of a loopback echo have all else in common, and different owners.
     key.destination_port = kind.into();

@@ -17,6 +17,16 @@ use crate::task;
 /// A closed connection's packets (last ACK, TIME_WAIT, RST) come within `TCP_TIMEWAIT_LEN`, 60 s.
 const TOMBSTONE_NS: u64 = 60_000_000_000;
 
+pub(crate) const NOBODY: SocketOwner = SocketOwner {
+    start_boottime: 0,
+    cgroup_id: 0,
+    tgid: 0,
+    tid: 0,
+    uid: 0,
+    gid: 0,
+    comm: [0; 16],
+};
+
 const UNSPECIFIED: [u8; 16] = [0; 16];
 const UNSPECIFIED_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
 
@@ -28,6 +38,18 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    /// The owner of a known socket.
+    #[inline(always)]
+    fn of(known: &TrackedSocket, method: u8) -> Self {
+        if known.method == method::KERNEL {
+            return Self::nobody(reason::KERNEL_SOCKET);
+        }
+        Self::Owner {
+            owner: &raw const known.owner,
+            method,
+        }
+    }
+
     pub(crate) const fn nobody(reason: u8) -> Self {
         Self::Nobody { reason }
     }
@@ -39,15 +61,22 @@ impl Found {
 /// `bound`: packets for its port alone shall find it.
 #[inline(always)]
 pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Option<()> {
-    if sock.holder() == Holder::Kernel {
+    let kernel = sock.holder() == Holder::Kernel;
+    // A kernel thread acts for a process that is not known here.
+    if !kernel && task::is_kernel_thread() {
         return None;
     }
     let protocol = sock.protocol()?;
     let entry = BUILD.get_ptr_mut(0)?;
     // SAFETY: this CPU's slot; the kernel runs no second kprobe program on a CPU while one is running.
     let entry = unsafe { &mut *entry };
-    task::current(&mut entry.owner);
-    entry.method = method;
+    if kernel {
+        entry.owner = NOBODY;
+        entry.method = method::KERNEL;
+    } else {
+        task::current(&mut entry.owner);
+        entry.method = method;
+    }
     entry.pad = 0;
     entry.pad2 = 0;
     entry.tuple.protocol = 0;
@@ -135,24 +164,86 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
     }
 }
 
-/// Records that the current process sends on `sock`: stamps it if unknown, corrects the owner if it changed hands.
+/// Records that the current process sends a datagram on `sock`: stamps it if unknown, corrects the owner if it changed hands.
 #[inline(always)]
-pub(crate) fn sends(sock: Sock, method: u8) -> Option<()> {
-    // SAFETY: the value is copied out at once.
+pub(crate) fn sends(sock: Sock) -> Option<()> {
+    // SAFETY: the value is read at once.
     let Some(known) = (unsafe { SOCKETS.get(sock.address()) }) else {
-        return stamp(sock, method, false, true);
+        return stamp(sock, method::SOCKET, false, true);
     };
-    if known.owner.tgid == task::current_tgid() || sock.holder() == Holder::Kernel {
+    if known.owner.tgid == task::current_tgid() {
         return Some(());
+    }
+    hand_over(sock, known)
+}
+
+/// A TCP segment of `sock` is on its way out: if the current process sends it and is not the owner, the socket changed hands.
+///
+/// The current process is the sender if it holds the socket's lock: softirqs and timers find the lock taken and leave their
+/// work to the holder. Not at the end of a connection, where a process can hold the lock that has no part in it: the one that
+/// drops the last descriptor in flight, or that aborts a stranger's connection through `sock_diag`.
+///
+/// While there is a backlog it may be that, instead of what the process itself wants to send; and the process may be one that
+/// only looks (`ss -i` takes the lock). A stranger is then not believed, nor is the owner.
+#[inline(always)]
+pub(crate) fn transmits(sock: Sock) -> Option<Sender> {
+    if !sock.is_locked_by_process() || sock.is_shut_down() || task::is_kernel_thread() {
+        return None;
+    }
+    let backlog = sock.has_backlog();
+    // SAFETY: the value is read at once.
+    let Some(known) = (unsafe { SOCKETS.get(sock.address()) }) else {
+        if backlog {
+            return None;
+        }
+        stamp(sock, method::SENDER, true, false)?;
+        return Some(Sender::Current);
+    };
+    if known.method == method::KERNEL {
+        return None;
+    }
+    if known.owner.tgid == task::current_tgid() {
+        return Some(Sender::Current);
+    }
+    if backlog {
+        return Some(Sender::Unknown);
+    }
+    hand_over(sock, known)?;
+    Some(Sender::Current)
+}
+
+/// Who sends what is on its way out.
+pub(crate) enum Sender {
+    /// The current process, which is the socket's owner, or is now.
+    Current,
+    /// The owner or the current process.
+    Unknown,
+}
+
+/// `sock` is the current process's from now on.
+#[inline(always)]
+fn hand_over(sock: Sock, known: &TrackedSocket) -> Option<()> {
+    if sock.holder() != Holder::File || task::is_kernel_thread() {
+        return None;
     }
     let entry = BUILD.get_ptr_mut(0)?;
     // SAFETY: as in `stamp`.
     let entry = unsafe { &mut *entry };
     *entry = *known;
+    entry.method = method::SENDER;
     task::current(&mut entry.owner);
     // Replaced as a whole, not in place: the log probe on another CPU must not read half of each process.
     if SOCKETS.insert(sock.address(), &*entry, BPF_ANY.into()).is_err() {
         count(Stat::SocketMapError);
+    }
+    if entry.port.protocol != 0
+        && let Some(bound) = PORTS.get_ptr_mut(&entry.port)
+    {
+        // SAFETY: a live map value, plain integers.
+        let bound = unsafe { &mut *bound };
+        if bound.sock == sock.address() {
+            bound.tgid = entry.owner.tgid;
+        }
     }
     Some(())
 }
@@ -172,7 +263,11 @@ pub(crate) fn inherit(child: Sock, listener: Sock) -> Option<()> {
     // SAFETY: as in `stamp`.
     let entry = unsafe { &mut *entry };
     entry.owner = parent.owner;
-    entry.method = method::INHERITED;
+    entry.method = if parent.method == method::KERNEL {
+        method::KERNEL
+    } else {
+        method::INHERITED
+    };
     entry.pad = 0;
     entry.pad2 = 0;
     entry.port.protocol = 0;
@@ -223,7 +318,7 @@ pub(crate) fn forget(sock: Sock) -> Option<()> {
 
 #[inline(always)]
 fn bury(entry: &TrackedSocket) {
-    if entry.tuple.protocol != IPPROTO_TCP {
+    if entry.tuple.protocol != IPPROTO_TCP || entry.method == method::KERNEL {
         return;
     }
     let stone = Tombstone {
@@ -256,19 +351,32 @@ fn unbind(entry: &TrackedSocket, address: u64) {
 
 /// The owner of a socket that a packet carries.
 #[inline(always)]
-pub(crate) fn by_socket(sock: Sock) -> Option<Found> {
+pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple) -> Option<Found> {
     // SAFETY: the value lives until the socket dies, and the packet holds the socket.
     let known = unsafe { SOCKETS.get(sock.address()) }?;
     // A death that no probe saw (the kernel skips a probe that interrupts another) leaves an entry behind.
     let current = if known.tuple.protocol != 0 {
-        sock.local_port()? == known.tuple.local_port && sock.remote_port()? == known.tuple.remote_port
+        let port = sock.local_port()?;
+        // A socket that is reset has given back its port already when the RST goes out.
+        port == known.tuple.local_port && sock.remote_port()? == known.tuple.remote_port
+            || port == 0 && known.tuple == *tuple
     } else {
         known.port.protocol == 0 || sock.local_port()? == known.port.port
     };
-    current.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: known.method,
-    })
+    if !current {
+        return None;
+    }
+    if was_accepted(sock, known) {
+        // MPTCP: what was accepted is the connection that the subflow is part of, and that is filed under the same tuple.
+        return by_tuple(tuple).or(Some(Found::nobody(reason::MISSED)));
+    }
+    Some(Found::of(known, known.method))
+}
+
+/// Whether a connection was accepted without that a probe saw by whom: its listener's owner is not it any more.
+#[inline(always)]
+fn was_accepted(sock: Sock, known: &TrackedSocket) -> bool {
+    known.method == method::INHERITED && sock.holder() == Holder::File
 }
 
 /// The owner of a connection, for a packet without a socket.
@@ -278,10 +386,13 @@ pub(crate) fn by_tuple(tuple: &SocketTuple) -> Option<Found> {
     let address = *unsafe { TUPLES.get(tuple) }?;
     // SAFETY: as above.
     let known = unsafe { SOCKETS.get(address) }?;
-    (known.tuple == *tuple).then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: known.method,
-    })
+    if known.tuple != *tuple {
+        return None;
+    }
+    if was_accepted(Sock::new(address)?, known) {
+        return Some(Found::nobody(reason::MISSED));
+    }
+    Some(Found::of(known, known.method))
 }
 
 /// The owner of a handshake under way.
@@ -292,16 +403,25 @@ pub(crate) fn by_request(tuple: &SocketTuple) -> Option<Found> {
     by_listener(listener, tuple.local_port)
 }
 
+/// A SYN cookie goes out for `tuple` from the listener at `port`, where [`by_port`] has just found it: there is no request
+/// socket, but the ACK that brings the cookie back is the listener's too.
+#[inline(always)]
+pub(crate) fn cookie(tuple: &SocketTuple, port: &PortKey) -> Option<()> {
+    // SAFETY: the value is read at once.
+    let listener = unsafe { PORTS.get(port) }?.sock;
+    if listener != 0 && REQUESTS.insert(tuple, listener, BPF_ANY.into()).is_err() {
+        count(Stat::TupleMapError);
+    }
+    Some(())
+}
+
 /// The owner of a listening socket, if that is what `listener` still is.
 #[inline(always)]
 pub(crate) fn by_listener(listener: Sock, port: u16) -> Option<Found> {
     // SAFETY: the value is read at once.
     let known = unsafe { SOCKETS.get(listener.address()) }?;
     let listens = listener.state()? == TCP_LISTEN && listener.local_port()? == port;
-    listens.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: method::LISTENER,
-    })
+    listens.then(|| Found::of(known, method::LISTENER))
 }
 
 /// The last owner of a connection that is closed.
@@ -361,10 +481,7 @@ fn bound_to(key: &PortKey, tuple: &SocketTuple, v4_over_v6: bool) -> Option<Foun
     // SAFETY: as above.
     let known = unsafe { SOCKETS.get(bound.sock) }?;
     let matches = known.port == *key && receives(sock, tuple)?;
-    matches.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: method::LISTENER,
-    })
+    matches.then(|| Found::of(known, method::LISTENER))
 }
 
 /// Whether the live socket takes packets of this tuple: `connect` narrows a bound UDP socket to one peer and address.

@@ -10,6 +10,7 @@ pub(crate) const TCP_TIME_WAIT: u8 = 6;
 pub(crate) const TCP_LISTEN: u8 = 10;
 pub(crate) const TCP_NEW_SYN_RECV: u8 = 12;
 pub(crate) const IPPROTO_TCP: u8 = 6;
+pub(crate) const IPPROTO_SCTP: u8 = 132;
 const SOCK_DEAD: u64 = 1;
 
 /// Reads an IPv4 address as `::ffff:a.b.c.d`.
@@ -30,6 +31,12 @@ impl Sock {
             Some(pointer) => Some(Self(pointer)),
             None => None,
         }
+    }
+
+    /// The socket behind a `struct socket`.
+    #[inline(always)]
+    pub(crate) fn of_socket(socket: u64) -> Option<Self> {
+        Pointer::new(socket)?.follow(offset!(socket_sk)).map(Self)
     }
 
     #[inline(always)]
@@ -115,6 +122,8 @@ impl Sock {
         match self.0.follow(offset!(sock_socket)) {
             Some(socket) => match socket.follow(offset!(socket_file)) {
                 Some(_) => Holder::File,
+                // MPTCP makes its subflows itself, for the process that holds the connection.
+                None if self.is_subflow() => Holder::File,
                 None => Holder::Kernel,
             },
             None => match self.0.read::<u64>(offset!(sock_flags)) {
@@ -122,6 +131,33 @@ impl Sock {
                 _ => Holder::Orphan,
             },
         }
+    }
+
+    /// Whether it is a TCP connection that MPTCP made.
+    #[inline(always)]
+    fn is_subflow(self) -> bool {
+        let offset = offset!(tcp_sock_is_mptcp);
+        offset != 0 && self.protocol() == Some(IPPROTO_TCP) && self.0.read_or_zero::<u8>(offset) != 0
+    }
+
+    /// Whether a process holds the socket's lock (`lock_sock`, up to and including `release_sock`'s backlog). While it does,
+    /// softirqs and timers transmit nothing of this socket: they leave their work to the holder.
+    #[inline(always)]
+    pub(crate) fn is_locked_by_process(self) -> bool {
+        self.0.read_or_zero::<u32>(offset!(sock_lock_owned)) != 0
+    }
+
+    /// Whether packets came in while a process held the lock. It works them off when it lets go, whoever it is.
+    #[inline(always)]
+    pub(crate) fn has_backlog(self) -> bool {
+        self.0.read_or_zero::<u32>(offset!(sock_backlog_len)) != 0
+    }
+
+    /// Whether it was shut down or is being closed, at least one way.
+    #[inline(always)]
+    pub(crate) fn is_shut_down(self) -> bool {
+        let field = offset!(sock_shutdown);
+        self.0.read_or_zero::<u8>(field.offset) & field.mask != 0
     }
 
     /// Both ends. Connected sockets only.

@@ -29,6 +29,20 @@ pub(crate) fn current(owner: &mut SocketOwner) {
         .unwrap_or([0; 16]);
 }
 
+/// `PF_KTHREAD`
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// Whether the current task is a thread of the kernel. On 5.10 this includes io_uring's workers; later ones are threads of
+/// the process that they work for.
+#[inline(always)]
+pub(crate) fn is_kernel_thread() -> bool {
+    // SAFETY: takes no arguments and cannot fail.
+    match Pointer::new(unsafe { bpf_get_current_task() }) {
+        Some(task) => task.read_or_zero::<u32>(offset!(task_flags)) & PF_KTHREAD != 0,
+        None => true,
+    }
+}
+
 /// tgid of the current process, in the initial pid namespace.
 #[inline(always)]
 pub(crate) fn current_tgid() -> u32 {

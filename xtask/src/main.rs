@@ -3,6 +3,7 @@
 //! One module for each verb. Whatever a verb needs it installs or builds itself, below the target directory.
 
 mod artifacts;
+mod attribution;
 mod exit;
 mod fuzz;
 mod paths;
@@ -38,6 +39,8 @@ enum Verb {
     Test(test::Options),
     /// Feed mutated messages to the NFLOG library under libFuzzer
     Fuzz(fuzz::Options),
+    /// Run the attribution matrix on real Debian kernels and write its table into RELIABILITY.md
+    Attribution(attribution::Options),
     /// Run the integration tests on real Debian kernels under QEMU
     Vm(vm::Options),
 }
@@ -59,6 +62,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Run(options) => run::main(&options),
         Verb::Test(options) => test::main(&options),
         Verb::Fuzz(options) => fuzz::main(&options),
+        Verb::Attribution(options) => attribution::main(&options),
         Verb::Vm(options) => vm::main(options),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::nflog::{Entry, Family, Hook};
-use crate::owner::{Attribution, DiagError, Lookup, Place, Reason, SockDiag};
+use crate::owner::{Attribution, DiagError, LogTime, Lookup, Place, Reason, SockDiag};
 use crate::packet::Packet;
 
 /// The owner source of one reader.
@@ -23,13 +23,13 @@ impl<'a> Owners<'a> {
         }
     }
 
-    /// The owner of an entry's packet. `logged_after`: lower bound of the time of its log call, `CLOCK_MONOTONIC` ns.
+    /// The owner of an entry's packet, which was logged in the interval `logged`.
     pub(super) fn find(
         &mut self,
         netns: u32,
         entry: &Entry<'_>,
         packet: &Packet,
-        logged_after: u64,
+        logged: LogTime,
     ) -> Attribution {
         if !matches!(entry.family(), Family::Inet | Family::Inet6) {
             return Attribution::Unowned(Reason::UnsupportedFamily);
@@ -39,7 +39,7 @@ impl<'a> Owners<'a> {
         };
         match self {
             Self::Probes(lookup) => lookup
-                .owner(netns, hook, packet, logged_after)
+                .owner(netns, hook, packet, entry.network_payload(), logged)
                 .unwrap_or_else(|error| {
                     tracing::warn!("owner lookup: {error}");
                     Attribution::Unowned(Reason::Missed)

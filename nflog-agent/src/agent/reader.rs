@@ -12,6 +12,7 @@ use super::gaps::Gaps;
 use super::owners::Owners;
 use crate::export::Batcher;
 use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
+use crate::owner::LogTime;
 use crate::packet::dissect;
 use crate::record::{Device, Direction, Record, TimeSource};
 use crate::telemetry::ledger::Ledger;
@@ -104,14 +105,17 @@ impl Stage<'_> {
     fn batch(&mut self, batch: &mut Batch<'_>) {
         let now = Instant::now();
         let observed = unix_nano(SystemTime::now());
-        let logged_after = self.logged_after(batch.last_empty_ns());
+        let logged = LogTime {
+            after: self.logged_after(batch.last_empty_ns()),
+            before: batch.received_ns(),
+        };
         for entry in batch {
             let lost = u64::from(entry.lost_before());
             if lost > 0 {
                 self.ledger.gap(lost);
                 self.gaps.add(entry.group(), lost, observed);
             }
-            self.entry(&entry, logged_after, observed, now);
+            self.entry(&entry, logged, observed, now);
         }
     }
 
@@ -122,13 +126,13 @@ impl Stage<'_> {
         last_empty_ns.unwrap_or(0).saturating_sub(held)
     }
 
-    fn entry(&mut self, entry: &Entry<'_>, logged_after: u64, observed: u64, now: Instant) {
+    fn entry(&mut self, entry: &Entry<'_>, logged: LogTime, observed: u64, now: Instant) {
         let packet = dissect(
             entry.hw_protocol(),
             entry.family().number(),
             entry.network_payload(),
         );
-        let attribution = self.owners.find(self.netns, entry, &packet, logged_after);
+        let attribution = self.owners.find(self.netns, entry, &packet, logged);
         let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
         for index in [
             entry.indev(),

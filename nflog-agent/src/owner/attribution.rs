@@ -31,6 +31,7 @@ impl Attribution {
     pub const fn method_name(&self) -> &'static str {
         match self {
             Self::Owned { method, .. } => method.name(),
+            Self::Unowned(reason) if reason.is_kernel() => "kernel",
             Self::Unowned(_) => "none",
         }
     }
@@ -107,17 +108,21 @@ pub enum Method {
     Listener,
     /// The socket of this connection is gone (the kernel finishes the close, or TIME_WAIT); this process had it.
     Tombstone,
+    /// The packet's own socket, handed over to this process (fork, `SCM_RIGHTS`), which sends on it.
+    Sender,
     /// Asked of the kernel after the fact (`inet_diag` and `/proc`).
     SockDiag,
 }
 
 impl Method {
     /// All methods.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Socket,
         Self::Accepted,
         Self::Inherited,
         Self::Listener,
+        Self::Tombstone,
+        Self::Sender,
         Self::SockDiag,
     ];
 
@@ -130,6 +135,7 @@ impl Method {
             Self::Inherited => "inherited",
             Self::Listener => "listener",
             Self::Tombstone => "tombstone",
+            Self::Sender => "sender",
             Self::SockDiag => "sockdiag",
         }
     }
@@ -144,36 +150,57 @@ pub enum Reason {
     NoSocket,
     /// The connection is in TIME_WAIT.
     TimeWait,
-    /// The socket belongs to the kernel.
+    /// The socket belongs to the kernel (NFS, RPC, ..).
     KernelSocket,
+    /// The kernel wrapped a packet into this one (VXLAN, Geneve, GRE, ..).
+    KernelTunnel,
+    /// The kernel's own part in TCP: a reset for what no socket expects.
+    KernelTcp,
+    /// The kernel's own part in ICMP: echo replies, errors, neighbour discovery.
+    KernelIcmp,
     /// The socket was opened before the agent started.
     OlderThanAgent,
     /// Several processes match, or the owner changed while the packet was in flight.
     Ambiguous,
     /// The headers needed for the lookup were not captured or not understood.
     Unparsable,
-    /// The answer of the kernel side was gone, or never there, when the entry was read.
+    /// The answer of the kernel side was gone, or never there, when the entry was read; or a probe did not run.
     Missed,
     /// The hook's family (`netdev`, `bridge`, `arp`) has no socket lookup.
     UnsupportedFamily,
+    /// A later fragment, which has no ports.
+    Fragment,
     /// A socket matches, but no process holds it any more.
     ProcessGone,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Forwarded,
         Self::NoSocket,
         Self::TimeWait,
         Self::KernelSocket,
+        Self::KernelTunnel,
+        Self::KernelTcp,
+        Self::KernelIcmp,
         Self::OlderThanAgent,
         Self::Ambiguous,
         Self::Unparsable,
         Self::Missed,
         Self::UnsupportedFamily,
+        Self::Fragment,
         Self::ProcessGone,
     ];
+
+    /// Whether the kernel itself sent or takes the packet (`nflog.owner.method` is `kernel`); the reason says which part of it.
+    #[must_use]
+    pub const fn is_kernel(self) -> bool {
+        matches!(
+            self,
+            Self::KernelSocket | Self::KernelTunnel | Self::KernelTcp | Self::KernelIcmp
+        )
+    }
 
     /// Value of `nflog.owner.reason`.
     #[must_use]
@@ -183,11 +210,15 @@ impl Reason {
             Self::NoSocket => "no-socket",
             Self::TimeWait => "time-wait",
             Self::KernelSocket => "kernel-socket",
+            Self::KernelTunnel => "kernel-tunnel",
+            Self::KernelTcp => "kernel-tcp",
+            Self::KernelIcmp => "kernel-icmp",
             Self::OlderThanAgent => "older-than-agent",
             Self::Ambiguous => "ambiguous",
             Self::Unparsable => "unparsable",
             Self::Missed => "missed",
             Self::UnsupportedFamily => "unsupported-family",
+            Self::Fragment => "fragment",
             Self::ProcessGone => "process-gone",
         }
     }

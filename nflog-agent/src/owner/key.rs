@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use nflog_common::PacketKey;
+use nflog_common::{IDENTITY_LEN, PacketKey, ReceiptKey};
 
 use crate::packet::{Packet, Transport};
 
@@ -30,6 +30,27 @@ pub(super) fn packet_key(netns: u32, hook: u8, packet: &Packet) -> Option<Packet
         source: address(packet.source?),
         destination: address(packet.destination?),
     })
+}
+
+/// The key of a receipt for a TCP segment; `None` for other protocols, for IPv6 with extension headers, and when the segment's
+/// header was not captured far enough. `payload` starts with the IP header.
+pub(super) fn receipt_key(packet: PacketKey, payload: &[u8]) -> Option<ReceiptKey> {
+    const TCP: u8 = 6;
+    const PART: usize = IDENTITY_LEN / 2;
+    let first = payload.first()?;
+    let length = match first >> 4 {
+        4 => usize::from(first & 0x0f) * 4,
+        6 if payload.get(6) == Some(&TCP) => 40,
+        _ => return None,
+    };
+    let header = payload.get(length..).filter(|_| packet.protocol == TCP)?;
+    let mut identity = [0; IDENTITY_LEN];
+    let (fixed, option) = identity.split_at_mut(PART);
+    fixed.copy_from_slice(header.get(4..4 + PART)?);
+    if header.get(12)? >> 4 >= 8 {
+        option.copy_from_slice(header.get(20..20 + PART)?);
+    }
+    Some(ReceiptKey { packet, identity })
 }
 
 const fn address(address: IpAddr) -> [u8; 16] {
@@ -84,6 +105,22 @@ mod tests {
         };
         assert_eq!((key(8, Some(77)).source_port, key(3, None).source_port), (77, 0));
         assert_ne!(key(8, Some(77)), key(0, Some(77)), "request and reply");
+    }
+
+    #[test]
+    fn a_receipt_has_the_numbers_of_the_segment_and_its_time_stamp() {
+        let key = packet_key(1, 3, &PACKET).unwrap();
+        let mut bytes: Vec<u8> = (0..60).collect();
+        bytes[0] = 0x45;
+        bytes[32] = 0x80;
+        let receipt = receipt_key(key, &bytes).unwrap();
+        assert_eq!(receipt.identity[..4], [24, 25, 26, 27]);
+        assert_eq!(receipt.identity[12..], bytes[40..52]);
+        bytes[32] = 0x50;
+        assert_eq!(receipt_key(key, &bytes).unwrap().identity[12..], [0; 12]);
+        assert_eq!(receipt_key(key, &bytes[..30]), None);
+        let udp = PacketKey { protocol: 17, ..key };
+        assert_eq!(receipt_key(udp, &bytes), None);
     }
 
     #[test]

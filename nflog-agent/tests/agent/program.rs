@@ -122,6 +122,11 @@ impl Agent {
         self.stdout.lock().unwrap().clone()
     }
 
+    /// Lines on standard output since the last time.
+    pub(crate) fn take_output(&self) -> Vec<String> {
+        std::mem::take(&mut self.stdout.lock().unwrap())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the agent runs");
     }

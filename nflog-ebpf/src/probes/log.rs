@@ -4,18 +4,23 @@ use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
-use nflog_common::{PacketKey, SocketOwner, Stat, method, reason};
+use nflog_common::{Answer, LoggedOwner, PacketKey, QUIET_NS, RECEIPTS_NS, ReceiptKey, Stat, method, reason};
 
 use crate::kernel::{Pointer, monotonic};
-use crate::maps::{GROUPS, PACKETS, PortKey, SocketTuple, WORK, Work, count, offset};
+use crate::maps::{
+    GROUPS, PACKETS, PortKey, RECEIPTS, RECEIPTS_LEFT, SocketTuple, WORK, Work, count, offset,
+};
 use crate::packet::{
-    ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, NF_INET_FORWARD, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT, TCP_ACK,
-    TCP_SYN, parse, socket_tuple,
+    ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, LATER_FRAGMENT, NF_INET_FORWARD, NF_INET_LOCAL_IN,
+    NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, identify, parse, socket_tuple,
 };
 use crate::registry::{
-    Found, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
+    Found, NOBODY, Sender, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone,
+    by_tuple, cookie, transmits,
 };
-use crate::sock::{AF_INET, AF_INET6, Holder, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT};
+use crate::sock::{
+    AF_INET, AF_INET6, Holder, IPPROTO_SCTP, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT,
+};
 
 /// `NF_LOG_TYPE_ULOG`: the rule logs to NFLOG, not to the kernel log.
 const NF_LOG_TYPE_ULOG: u8 = 1;
@@ -46,9 +51,10 @@ fn logged(ctx: &ProbeContext) -> Option<()> {
     let work = WORK.get_ptr_mut(0)?;
     // SAFETY: this CPU's slot; the kernel runs no second kprobe program on a CPU while one is running.
     let work = unsafe { &mut *work };
-    work.key.netns = Pointer::new(ctx.arg(0)?)?.read(offset!(net_ns_inum))?;
-    work.key.hook = hook;
-    let Some(detail) = parse(skb, family, &mut work.key) else {
+    let packet = &mut work.receipt.packet;
+    packet.netns = Pointer::new(ctx.arg(0)?)?.read(offset!(net_ns_inum))?;
+    packet.hook = hook;
+    let Some(detail) = parse(skb, family, packet, &mut work.transport) else {
         count(Stat::Unparsable);
         return None;
     };
@@ -86,19 +92,26 @@ fn is_ours(loginfo: Pointer) -> Option<bool> {
 }
 
 #[inline(always)]
-fn find(skb: Pointer, work: &mut Work, detail: u8) -> Option<Found> {
+fn find(skb: Pointer, work: &mut Work, detail: u16) -> Option<Found> {
     let Work {
-        answer: _,
-        key,
+        receipt: ReceiptKey { packet: key, .. },
         tuple,
         port,
+        ..
     } = work;
     if key.hook == NF_INET_FORWARD {
         return Some(Found::nobody(reason::FORWARDED));
     }
     socket_tuple(key, tuple);
     let tcp = key.protocol == IPPROTO_TCP;
+    // A packet keeps its socket when a tunnel of its namespace wraps it; the outer packet is not the socket's.
+    if key.hook > NF_INET_LOCAL_IN && skb.read_or_zero::<u16>(offset!(sk_buff_inner_network_header)) != 0 {
+        return Some(Found::nobody(reason::KERNEL_TUNNEL));
+    }
     let Some(sock) = Sock::new(skb.read(offset!(sk_buff_sk))?) else {
+        if detail == LATER_FRAGMENT {
+            return Some(Found::nobody(reason::FRAGMENT));
+        }
         return if key.hook > NF_INET_LOCAL_IN {
             sent_without_socket(key, tuple, port, detail)
         } else {
@@ -110,7 +123,7 @@ fn find(skb: Pointer, work: &mut Work, detail: u8) -> Option<Found> {
             .listener()
             .and_then(|listener| by_listener(listener, tuple.local_port)),
         TCP_TIME_WAIT if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::TIME_WAIT))),
-        _ => with_socket(sock, tuple, tcp),
+        _ => with_socket(sock, key, tuple, detail),
     }
 }
 
@@ -120,15 +133,21 @@ fn sent_without_socket(
     key: &PacketKey,
     tuple: &SocketTuple,
     port: &mut PortKey,
-    detail: u8,
+    detail: u16,
 ) -> Option<Found> {
-    if key.protocol != IPPROTO_TCP {
-        return None;
+    match key.protocol {
+        IPPROTO_TCP => {
+            if key.hook == NF_INET_LOCAL_OUT && detail & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
+                let found = by_port(tuple, port)?;
+                let _ = cookie(tuple, port);
+                return Some(found);
+            }
+            let reset = detail & TCP_RST != 0;
+            by_tombstone(tuple).or_else(|| reset.then(|| Found::nobody(reason::KERNEL_TCP)))
+        }
+        IPPROTO_ICMP | IPPROTO_ICMPV6 => Some(Found::nobody(reason::KERNEL_ICMP)),
+        _ => None,
     }
-    if key.hook == NF_INET_LOCAL_OUT && detail & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
-        return by_port(tuple, port);
-    }
-    by_tombstone(tuple)
 }
 
 #[inline(always)]
@@ -136,7 +155,7 @@ fn received_without_socket(
     key: &PacketKey,
     tuple: &SocketTuple,
     port: &mut PortKey,
-    detail: u8,
+    detail: u16,
 ) -> Option<Found> {
     match key.protocol {
         IPPROTO_TCP => {
@@ -147,8 +166,11 @@ fn received_without_socket(
                 return by_request(tuple).or_else(|| by_tombstone(tuple));
             }
         }
-        // Requests are answered by the kernel itself.
-        IPPROTO_ICMP | IPPROTO_ICMPV6 if detail != ECHO_REPLY => return None,
+        IPPROTO_SCTP => return by_tuple(tuple),
+        // The kernel itself answers requests and takes note of errors and neighbours.
+        IPPROTO_ICMP | IPPROTO_ICMPV6 if detail != ECHO_REPLY => {
+            return Some(Found::nobody(reason::KERNEL_ICMP));
+        }
         _ => {}
     }
     if key.hook == NF_INET_LOCAL_IN {
@@ -159,14 +181,24 @@ fn received_without_socket(
 }
 
 #[inline(always)]
-fn with_socket(sock: Sock, tuple: &SocketTuple, tcp: bool) -> Option<Found> {
-    if let Some(found) = by_socket(sock) {
+fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) -> Option<Found> {
+    let tcp = key.protocol == IPPROTO_TCP;
+    if tcp && key.hook > NF_INET_LOCAL_IN && detail & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
+        match transmits(sock) {
+            Some(Sender::Current) | None => {}
+            Some(Sender::Unknown) => return Some(Found::nobody(reason::AMBIGUOUS)),
+        }
+    }
+    if let Some(found) = by_socket(sock, tuple) {
         return Some(found);
     }
     match sock.holder() {
         // The per-CPU control socket sends resets and TIME_WAIT ACKs on behalf of connections.
-        Holder::Kernel if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::KERNEL_SOCKET))),
-        Holder::Kernel => Some(Found::nobody(reason::KERNEL_SOCKET)),
+        Holder::Kernel if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::KERNEL_TCP))),
+        Holder::Kernel => Some(Found::nobody(match key.protocol {
+            IPPROTO_ICMP | IPPROTO_ICMPV6 => reason::KERNEL_ICMP,
+            _ => reason::KERNEL_SOCKET,
+        })),
         _ => Some(Found::nobody(reason::OLDER_THAN_AGENT)),
     }
 }
@@ -174,8 +206,46 @@ fn with_socket(sock: Sock, tuple: &SocketTuple, tcp: bool) -> Option<Found> {
 /// Writes the answer where the agent looks. A repeated answer costs a comparison.
 #[inline(always)]
 fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
-    let Work { answer, key, .. } = work;
+    let Work {
+        answer,
+        transport,
+        receipt,
+        ..
+    } = work;
+    let now = monotonic();
+    fill(&mut answer.now, found);
+    answer.seen_at = now;
+    answer.previous = answer.now;
     answer.changed_at = 0;
+    answer.receipts_until = 0;
+    answer.receipts = 0;
+    answer.receipts_before = 0;
+    if let Some(old) = PACKETS.get_ptr_mut(&receipt.packet) {
+        // SAFETY: a live map value, plain integers; another CPU that logs the same flow can at worst lose a count.
+        let old = unsafe { &mut *old };
+        let same_process = old.now.owner.tgid == answer.now.owner.tgid
+            && old.now.owner.start_boottime == answer.now.owner.start_boottime;
+        if same_process && old.now.method == answer.now.method && old.now.reason == answer.now.reason {
+            old.seen_at = now;
+            leave_receipt(old, receipt, *transport);
+            return Some(());
+        }
+        succeed(answer, old, same_process);
+        leave_receipt(answer, receipt, *transport);
+    }
+    let logged = &answer.now;
+    debug!(
+        ctx,
+        "packet of {} found by method {} reason {}", logged.owner.tgid, logged.method, logged.reason
+    );
+    if PACKETS.insert(&receipt.packet, &*answer, BPF_ANY.into()).is_err() {
+        count(Stat::PacketMapError);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn fill(answer: &mut Answer, found: Found) {
     answer.pad = 0;
     answer.pad2 = 0;
     match found {
@@ -191,32 +261,58 @@ fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
             answer.reason = reason;
         }
     }
-    if let Some(old) = PACKETS.get_ptr(&*key) {
-        // SAFETY: a live map value, plain integers.
-        let old = unsafe { &*old };
-        let same_process =
-            old.owner.tgid == answer.owner.tgid && old.owner.start_boottime == answer.owner.start_boottime;
-        if same_process && old.method == answer.method && old.reason == answer.reason {
-            return Some(());
-        }
-        answer.changed_at = if same_process { old.changed_at } else { monotonic() };
-    }
-    debug!(
-        ctx,
-        "packet of {} found by method {} reason {}", answer.owner.tgid, answer.method, answer.reason
-    );
-    if PACKETS.insert(&*key, &*answer, BPF_ANY.into()).is_err() {
-        count(Stat::PacketMapError);
-    }
-    Some(())
 }
 
-const NOBODY: SocketOwner = SocketOwner {
-    start_boottime: 0,
-    cgroup_id: 0,
-    tgid: 0,
-    tid: 0,
-    uid: 0,
-    gid: 0,
-    comm: [0; 16],
-};
+/// Most receipts that one change of owner brings about: one busy flow must not push out the others' receipts.
+const RECEIPTS_PER_CHANGE: u32 = 512;
+
+/// What is remembered of the answer that a new one replaces.
+#[inline(always)]
+fn succeed(answer: &mut LoggedOwner, old: &LoggedOwner, same_process: bool) {
+    answer.previous = old.previous;
+    answer.changed_at = old.changed_at;
+    answer.receipts_until = old.receipts_until;
+    answer.receipts = old.receipts;
+    answer.receipts_before = old.receipts_before;
+    if same_process {
+        return;
+    }
+    let now = answer.seen_at;
+    answer.changed_at = now;
+    if now >= old.receipts_until {
+        answer.receipts = 0;
+        // SAFETY: a live map value.
+        answer.receipts_before = RECEIPTS_LEFT.get_ptr(0).map_or(0, |left| unsafe { *left } as u32);
+        if old.changed_at == 0 || now.wrapping_sub(old.changed_at) > QUIET_NS {
+            answer.previous = old.now;
+        } else {
+            answer.previous.owner = NOBODY;
+            answer.previous.method = method::NONE;
+            answer.previous.reason = reason::AMBIGUOUS;
+        }
+    }
+    answer.receipts_until = now + RECEIPTS_NS;
+}
+
+/// Notes that this packet was logged after the change of `entry`, if that was lately. Only TCP segments can be told apart.
+#[inline(always)]
+fn leave_receipt(entry: &mut LoggedOwner, receipt: &mut ReceiptKey, transport: u64) {
+    if entry.receipts_until == 0 {
+        return;
+    }
+    let left = receipt.packet.protocol == IPPROTO_TCP
+        && entry.seen_at < entry.receipts_until
+        && entry.receipts < RECEIPTS_PER_CHANGE
+        && identify(transport, &mut receipt.identity).is_some()
+        && RECEIPTS.insert(&*receipt, &entry.now, BPF_ANY.into()).is_ok();
+    if left {
+        entry.receipts += 1;
+        if let Some(left) = RECEIPTS_LEFT.get_ptr_mut(0) {
+            // SAFETY: a live map value; see the map about other CPUs.
+            unsafe { *left += 1 };
+        }
+    } else {
+        // From here on a packet without receipt says nothing.
+        entry.receipts_until = 0;
+    }
+}

@@ -1,6 +1,7 @@
 //! The probes, one kernel function family per file. Each names the prototype it relies on in a `match-proto:` line.
 
 mod death;
+mod endpoint;
 mod handshake;
 mod log;
 mod port;

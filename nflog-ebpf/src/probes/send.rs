@@ -3,7 +3,6 @@
 
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
-use nflog_common::method;
 
 use crate::registry::sends;
 use crate::sock::Sock;
@@ -14,7 +13,7 @@ use crate::sock::Sock;
 #[kprobe]
 pub(crate) fn sendmsg(ctx: ProbeContext) -> u32 {
     if let Some(sock) = ctx.arg(0).and_then(Sock::new) {
-        let _ = sends(sock, method::SOCKET);
+        let _ = sends(sock);
     }
     0
 }

@@ -17,7 +17,7 @@ use crate::vm::modules;
 use crate::vm::protocol::{AGENT_PATH, Mode, PLAN_PATH, Plan, TESTS_DIRECTORY};
 
 /// Integration tests that run in guests: those whose name begins with one of these.
-const TEST_PREFIXES: [&str; 4] = ["agent", "kprobe", "nflog", "sockdiag"];
+const TEST_PREFIXES: [&str; 5] = ["agent", "attribution", "kprobe", "nflog", "sockdiag"];
 /// Dynamic programs of the host that the tests call.
 const PROGRAMS: [&str; 3] = ["ip", "nft", "setpriv"];
 const BUSYBOX_APPLETS: [&str; 25] = [

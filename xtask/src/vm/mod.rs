@@ -21,7 +21,9 @@ use crate::paths;
 use crate::setup::{self, Purpose};
 use accelerator::{Accelerator, Choice};
 use initramfs::Payload;
-use kernel::{Kernel, Line};
+use kernel::Kernel;
+pub(crate) use kernel::Line;
+pub(crate) use protocol::MATRIX;
 use protocol::Mode;
 use qemu::Limits;
 pub(crate) use report::Outcome;
@@ -45,7 +47,7 @@ pub(crate) struct Options {
     /// Seconds after which a guest has failed [default: 300, emulated 900]
     #[arg(long, value_name = "SECONDS")]
     deadline: Option<u64>,
-    /// Only tests whose name contains one of these
+    /// Only tests whose `binary::name` contains one of these, or begins with it after a `^`
     #[arg(last = true)]
     filters: Vec<String>,
 }
@@ -129,6 +131,16 @@ pub(crate) fn test_all() -> Result<Vec<Outcome>> {
         None,
         &[],
     )
+}
+
+/// Runs the tests that a filter selects on some kernel lines, for `cargo xtask attribution`.
+pub(crate) fn test_some(kernel: Vec<Line>, filter: &str) -> Result<Vec<Outcome>> {
+    let guest = Guest {
+        kernel,
+        accel: Choice::Auto,
+        refresh: false,
+    };
+    run_tests(&guest, None, &[filter.to_owned()])
 }
 
 fn run_tests(guest: &Guest, deadline: Option<u64>, filters: &[String]) -> Result<Vec<Outcome>> {

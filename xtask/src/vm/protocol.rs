@@ -12,6 +12,9 @@ pub(crate) const TESTS_DIRECTORY: &str = "/tests";
 /// Where the agent lies in the initramfs.
 pub(crate) const AGENT_PATH: &str = "/bin/nflog-agent";
 
+/// How a line begins by which a test of the attribution matrix tells what it judged.
+pub(crate) const MATRIX: &str = "MATRIX ";
+
 /// What the guest is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -33,7 +36,7 @@ pub(crate) enum Mode {
     Test {
         /// Working directory of the tests: the package's directory on the host, so that relative paths agree.
         directory: String,
-        /// Names that a test must contain one of; all tests if empty.
+        /// What `binary::test` must contain one of, or begin with after a `^`; all tests if empty.
         filters: Vec<String>,
         /// Seconds after which a test is killed.
         deadline: u64,
@@ -66,6 +69,11 @@ pub(crate) enum Event {
         verdict: Verdict,
         /// How long it took, in milliseconds.
         millis: u64,
+    },
+    /// A test printed a line for the host: it begins with [`MATRIX`].
+    Matrix {
+        /// The line.
+        line: String,
     },
     /// The kernel complained while something ran.
     Splat {

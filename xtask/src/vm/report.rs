@@ -15,6 +15,8 @@ pub(crate) struct Outcome {
     pub(crate) release: String,
     /// How each test ended, by `binary::test`.
     pub(crate) tests: BTreeMap<String, Verdict>,
+    /// What the tests of the attribution matrix judged.
+    pub(crate) matrix: Vec<String>,
     /// Everything wrong with the guest other than a failed test.
     pub(crate) faults: Vec<String>,
     /// From power-on to power-off, in seconds.
@@ -22,14 +24,23 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Judges a boot that was to run tests.
-    pub(crate) fn judge(line: Line, release: &str, boot: &Boot, seconds: f64) -> Self {
-        let mut outcome = Self {
+    /// Nothing yet.
+    pub(crate) fn empty(line: Line, release: &str) -> Self {
+        Self {
             line,
             release: release.to_owned(),
             tests: BTreeMap::new(),
+            matrix: Vec::new(),
             faults: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+
+    /// Judges a boot that was to run tests.
+    pub(crate) fn judge(line: Line, release: &str, boot: &Boot, seconds: f64) -> Self {
+        let mut outcome = Self {
             seconds,
+            ..Self::empty(line, release)
         };
         outcome.faults.extend(boot.failure.clone());
         let mut announced = Vec::new();
@@ -44,6 +55,7 @@ impl Outcome {
                 } => {
                     outcome.tests.insert(format!("{binary}::{name}"), verdict.clone());
                 }
+                Event::Matrix { line } => outcome.matrix.push(line.clone()),
                 Event::Splat { during, line } => {
                     outcome.faults.push(format!("kernel during {during}: {line}"));
                 }
@@ -144,6 +156,7 @@ fn summary(outcome: &Outcome) -> String {
         line,
         release,
         tests: _,
+        matrix: _,
         faults: _,
         seconds,
     } = outcome;

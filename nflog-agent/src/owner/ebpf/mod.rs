@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use nflog_common::{LoggedOwner, PacketKey, SocketOwner, Stat, method, reason};
+use nflog_common::{
+    Answer, LoggedOwner, PacketKey, QUIET_NS, RECEIPTS_MAX, ReceiptKey, SocketOwner, Stat, method, reason,
+};
 
 pub use btf::BtfError;
 pub use error::OpenError;
 use probes::attach_all;
 
-use super::key::packet_key;
+use super::key::{packet_key, receipt_key};
 use super::{Attribution, Comm, Method, Owner, Reason};
 use crate::packet::Packet;
 
@@ -30,6 +32,8 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub struct Probes {
     ebpf: Ebpf,
     packets: HashMap<MapData, PacketKey, LoggedOwner>,
+    receipts: HashMap<MapData, ReceiptKey, Answer>,
+    receipts_left: Array<MapData, u64>,
     counters: Counters,
     missing: Vec<OpenError>,
 }
@@ -59,10 +63,14 @@ impl Probes {
         let missing = attach_all(&mut ebpf)?;
         // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
         let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
+        let receipts = HashMap::try_from(take(&mut ebpf, "RECEIPTS")?)?;
+        let receipts_left = Array::try_from(take(&mut ebpf, "RECEIPTS_LEFT")?)?;
         let counters = Counters(Arc::new(PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?));
         Ok(Self {
             ebpf,
             packets,
+            receipts,
+            receipts_left,
             counters,
             missing,
         })
@@ -88,6 +96,8 @@ impl Probes {
     pub const fn lookup(&self) -> Lookup<'_> {
         Lookup {
             packets: &self.packets,
+            receipts: &self.receipts,
+            receipts_left: &self.receipts_left,
         }
     }
 
@@ -120,13 +130,27 @@ impl Counters {
 #[derive(Clone, Copy)]
 pub struct Lookup<'a> {
     packets: &'a HashMap<MapData, PacketKey, LoggedOwner>,
+    receipts: &'a HashMap<MapData, ReceiptKey, Answer>,
+    receipts_left: &'a Array<MapData, u64>,
+}
+
+/// Between what times, `CLOCK_MONOTONIC` ns, an entry's packet was logged.
+#[derive(Clone, Copy, Debug)]
+pub struct LogTime {
+    /// Not before.
+    pub after: u64,
+    /// Not after: when it was read.
+    pub before: u64,
 }
 
 impl Lookup<'_> {
-    /// The owner of `packet`, logged in namespace `netns` at `hook` (`NF_INET_*`).
+    /// The owner of `packet`, logged in namespace `netns` at `hook` (`NF_INET_*`); `payload` is its captured bytes from the IP
+    /// header on.
     ///
-    /// `logged_after` is a lower bound of the time of the log call, `CLOCK_MONOTONIC` ns: when the answer for this tuple
-    /// changed since then, it may be another packet's, and the answer is `ambiguous`.
+    /// An answer from before `logged.after` is another packet's: the probe missed this one.
+    /// When the answer for this tuple changed since `logged.after`, the packet can be the one's or the other's. A TCP segment
+    /// that was logged after the change has left a receipt; without one it is the previous owner's. Where there are no
+    /// receipts the answer is `ambiguous`.
     ///
     /// # Errors
     /// When the kernel refuses the lookup for another reason than that there is no entry.
@@ -135,27 +159,58 @@ impl Lookup<'_> {
         netns: u32,
         hook: u8,
         packet: &Packet,
-        logged_after: u64,
+        payload: &[u8],
+        logged: LogTime,
     ) -> Result<Attribution, MapError> {
         let Some(key) = packet_key(netns, hook, packet) else {
             return Ok(Attribution::Unowned(Reason::Unparsable));
         };
-        match self.packets.get(&key, 0) {
-            Ok(answer) if answer.changed_at > logged_after => Ok(Attribution::Unowned(Reason::Ambiguous)),
+        let entry = match self.packets.get(&key, 0) {
+            Ok(entry) => entry,
+            Err(MapError::KeyNotFound) => return Ok(Attribution::Unowned(Reason::Missed)),
+            Err(error) => return Err(error),
+        };
+        if entry.seen_at < logged.after {
+            return Ok(Attribution::Unowned(Reason::Missed));
+        }
+        if entry.changed_at <= logged.after {
+            return Ok(attribution(&entry.now));
+        }
+        let Some(receipt) = receipt_key(key, payload) else {
+            return Ok(Attribution::Unowned(Reason::Ambiguous));
+        };
+        match self.receipts.get(&receipt, 0) {
             Ok(answer) => Ok(attribution(&answer)),
-            Err(MapError::KeyNotFound) => Ok(Attribution::Unowned(Reason::Missed)),
+            Err(MapError::KeyNotFound) => {
+                let left = self.receipts_left.get(&0, 0)?;
+                Ok(if previous_holds(&entry, logged, left) {
+                    attribution(&entry.previous)
+                } else {
+                    Attribution::Unowned(Reason::Ambiguous)
+                })
+            }
             Err(error) => Err(error),
         }
     }
 }
 
-fn attribution(answer: &LoggedOwner) -> Attribution {
+/// Whether a packet without receipt was logged before the change: receipts were left up to now and are all still there, and the
+/// packet is not from before the change before that either.
+#[expect(clippy::cast_possible_truncation, reason = "the count is kept modulo 2^32")]
+const fn previous_holds(entry: &LoggedOwner, logged: LogTime, receipts_left: u64) -> bool {
+    logged.before <= entry.receipts_until
+        && (receipts_left as u32).wrapping_sub(entry.receipts_before) < RECEIPTS_MAX / 2
+        && entry.changed_at.saturating_sub(logged.after) < QUIET_NS
+}
+
+fn attribution(answer: &Answer) -> Attribution {
     let method = match answer.method {
         method::SOCKET => Method::Socket,
         method::ACCEPTED => Method::Accepted,
         method::INHERITED => Method::Inherited,
         method::LISTENER => Method::Listener,
         method::TOMBSTONE => Method::Tombstone,
+        method::SENDER => Method::Sender,
         _ => return Attribution::Unowned(no_owner(answer.reason)),
     };
     Attribution::Owned {
@@ -169,6 +224,11 @@ const fn no_owner(code: u8) -> Reason {
         reason::FORWARDED => Reason::Forwarded,
         reason::TIME_WAIT => Reason::TimeWait,
         reason::KERNEL_SOCKET => Reason::KernelSocket,
+        reason::KERNEL_TUNNEL => Reason::KernelTunnel,
+        reason::KERNEL_TCP => Reason::KernelTcp,
+        reason::KERNEL_ICMP => Reason::KernelIcmp,
+        reason::FRAGMENT => Reason::Fragment,
+        reason::MISSED => Reason::Missed,
         reason::OLDER_THAN_AGENT => Reason::OlderThanAgent,
         reason::AMBIGUOUS => Reason::Ambiguous,
         _ => Reason::NoSocket,

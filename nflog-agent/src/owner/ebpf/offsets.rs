@@ -17,6 +17,7 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sk_buff_sk: at("sk_buff", "sk")?,
         sk_buff_head: at("sk_buff", "head")?,
         sk_buff_network_header: at("sk_buff", "network_header")?,
+        sk_buff_inner_network_header: at("sk_buff", "inner_network_header")?,
         sock_family: at("sock", "__sk_common.skc_family")?,
         sock_state: at("sock", "__sk_common.skc_state")?,
         sock_num: at("sock", "__sk_common.skc_num")?,
@@ -29,17 +30,23 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sock_flags: at("sock", "__sk_common.skc_flags")?,
         sock_protocol: at("sock", "sk_protocol")?,
         sock_socket: at("sock", "sk_socket")?,
+        sock_lock_owned: at("sock", "sk_lock.owned")?,
+        sock_backlog_len: at("sock", "sk_backlog.len")?,
         socket_file: at("socket", "file")?,
+        socket_sk: at("socket", "sk")?,
+        tcp_sock_is_mptcp: at("tcp_sock", "is_mptcp").unwrap_or(0),
         net_ns_inum: at("net", "ns.inum")?,
         request_sock_listener: at("request_sock", "__req_common.skc_listener")?,
         task_group_leader: at("task_struct", "group_leader")?,
         task_start_boottime: at("task_struct", "start_boottime")?,
         task_comm: at("task_struct", "comm")?,
+        task_flags: at("task_struct", "flags")?,
         sock_ipv6only: bit_field(
             btf.member("sock", "__sk_common.skc_ipv6only")?,
             "sock",
             "__sk_common.skc_ipv6only",
         )?,
+        sock_shutdown: small_field(btf.member("sock", "sk_shutdown")?, "sock", "sk_shutdown")?,
         nf_loginfo_type: at("nf_loginfo", "type")?,
         nf_loginfo_ulog_group: at("nf_loginfo", "u.ulog.group")?,
     })
@@ -55,6 +62,37 @@ fn byte_offset(member: Member, structure: &'static str, path: &'static str) -> R
         return Err(missing);
     }
     u16::try_from(member.bit_offset / 8).map_err(|_| missing)
+}
+
+/// A field of at most 8 bits within one byte: a whole byte, or bits of it.
+fn small_field(member: Member, structure: &'static str, path: &'static str) -> Result<Field, BtfError> {
+    if member.bit_size == 0 && member.bit_offset.is_multiple_of(8) {
+        let offset = byte_offset(member, structure, path)?;
+        return Ok(Field {
+            offset,
+            mask: u8::MAX,
+            pad: 0,
+        });
+    }
+    let missing = BtfError::Missing {
+        structure,
+        member: path,
+    };
+    let bit = member.bit_offset % 8;
+    if bit + member.bit_size > 8 {
+        return Err(missing);
+    }
+    let ones = u8::MAX >> (8 - member.bit_size);
+    let shift = if cfg!(target_endian = "little") {
+        bit
+    } else {
+        8 - bit - member.bit_size
+    };
+    Ok(Field {
+        offset: u16::try_from(member.bit_offset / 8).map_err(|_| missing)?,
+        mask: ones << shift,
+        pad: 0,
+    })
 }
 
 /// The byte of a one-bit field and its mask in it; bits count from the low end on little-endian machines.
@@ -87,5 +125,6 @@ mod tests {
         assert_eq!(offsets.sock_daddr, 0);
         assert_eq!(offsets.nf_loginfo_ulog_group, 8);
         assert!(offsets.sock_ipv6only.mask.is_power_of_two());
+        assert!(offsets.sock_shutdown.mask.count_ones() >= 2);
     }
 }

@@ -67,6 +67,8 @@ const PROBES: &[Probe] = &[
     probe("sendmsg", "ping_v6_sendmsg", Need::Optional),
     probe("sendmsg", "raw_sendmsg", Need::Optional),
     probe("sendmsg", "rawv6_sendmsg", Need::Optional),
+    probe("security_socket", "security_socket_connect", Need::Optional),
+    probe("security_socket", "security_socket_listen", Need::Optional),
     probe("nf_log_packet", "nf_log_packet", Need::Required),
 ];
 

@@ -17,6 +17,10 @@ use crate::kernel_log::KernelLog;
 use crate::protocol::{Event, TESTS_DIRECTORY, Verdict};
 use crate::{command, run};
 
+mod together;
+
+/// Test binaries that run as one process, because their tests share what takes long to set up.
+const TOGETHER: [&str; 1] = ["attribution"];
 /// How often to look whether a test has ended.
 const POLL: Duration = Duration::from_millis(5);
 /// How long a dead test's output may still be held open by a process it left behind.
@@ -31,7 +35,8 @@ pub(crate) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// `deadline` is in seconds and for each test; a test's name must contain one of `filters`, if there are any.
+    /// `deadline` is in seconds and for each test; `binary::test` must contain one of `filters`, or begin
+    /// with it after a `^`, if there are any.
     pub(crate) fn new(
         environment: &'a [(String, String)],
         directory: &'a str,
@@ -56,6 +61,11 @@ impl<'a> Runner<'a> {
         let mut count = 0;
         for binary in &binaries {
             let ignored = self.list(binary, &["--ignored"])?;
+            if TOGETHER.contains(&binary.as_str()) {
+                let names = &self.list(binary, &[])? - &ignored;
+                count += together::Binary::new(self, binary, names).run(log, events)?;
+                continue;
+            }
             for name in self.list(binary, &[])? {
                 let start = Instant::now();
                 let verdict = if ignored.contains(&name) {
@@ -91,8 +101,14 @@ impl<'a> Runner<'a> {
         );
         let text = String::from_utf8(output.stdout)
             .with_context(|| format!("{binary} --list did not write UTF-8"))?;
-        let wanted =
-            |name: &&str| self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter));
+        let wanted = |name: &&str| {
+            let name = format!("{binary}::{name}");
+            let selects = |filter: &String| match filter.strip_prefix('^') {
+                Some(start) => name.starts_with(start),
+                None => name.contains(filter),
+            };
+            self.filters.is_empty() || self.filters.iter().any(selects)
+        };
         Ok(text
             .lines()
             .filter_map(|line| line.strip_suffix(": test"))
