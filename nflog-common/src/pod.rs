@@ -9,5 +9,5 @@ unsafe impl aya::Pod for PacketKey {}
 unsafe impl aya::Pod for SocketOwner {}
 // SAFETY: as above.
 unsafe impl aya::Pod for LoggedOwner {}
-// SAFETY: repr(C), u16 and u8 only, no padding: 21 u16, one 4-byte Field at offset 42, 2 u16.
+// SAFETY: repr(C), u16 and u8 only, no padding: every member is aligned to 2 and as long as a multiple of it.
 unsafe impl aya::Pod for Offsets {}

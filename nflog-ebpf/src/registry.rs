@@ -3,7 +3,7 @@
 //! [`SOCKETS`] is the truth. [`TUPLES`], [`PORTS`] and [`REQUESTS`] only point into it, and an answer counts only if the
 //! socket's own entry agrees with the key that led to it, so a stale pointer finds nothing.
 
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use nflog_common::{SocketOwner, Stat, method, reason};
 
 use crate::kernel::monotonic;
@@ -13,6 +13,9 @@ use crate::maps::{
 };
 use crate::sock::{Holder, IPPROTO_TCP, Sock, TCP_LISTEN};
 use crate::task;
+
+/// The key is there already.
+const EEXIST: i32 = -17;
 
 /// A closed connection's packets (last ACK, TIME_WAIT, RST) come within `TCP_TIMEWAIT_LEN`, 60 s.
 const TOMBSTONE_NS: u64 = 60_000_000_000;
@@ -31,6 +34,22 @@ impl Found {
     pub(crate) const fn nobody(reason: u8) -> Self {
         Self::Nobody { reason }
     }
+
+    /// The owner of a socket of which `method` tells how it was met. That it was only seeded outweighs that.
+    #[inline(always)]
+    fn of(known: &TrackedSocket, method: u8) -> Self {
+        if known.shared != 0 {
+            return Self::nobody(reason::AMBIGUOUS);
+        }
+        Self::Owner {
+            owner: &raw const known.owner,
+            method: if known.method == method::SEEDED {
+                method::SEEDED
+            } else {
+                method
+            },
+        }
+    }
 }
 
 /// Records that the current process owns `sock`, replacing what was known of that address.
@@ -48,7 +67,7 @@ pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Opt
     let entry = unsafe { &mut *entry };
     task::current(&mut entry.owner);
     entry.method = method;
-    entry.pad = 0;
+    entry.shared = 0;
     entry.pad2 = 0;
     entry.tuple.protocol = 0;
     entry.port.protocol = 0;
@@ -116,7 +135,7 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
         // SAFETY: a live map value; fields are plain integers, and a torn update only makes the port `shared` or unknown.
         let bound = unsafe { &mut *bound };
         bound.sockets += 1;
-        if bound.tgid != tgid {
+        if bound.tgid != tgid || entry.shared != 0 {
             bound.shared = 1;
         }
         return;
@@ -125,7 +144,7 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
         sock: sock.address(),
         sockets: 1,
         tgid,
-        shared: 0,
+        shared: entry.shared,
         v6only: sock.v6only().into(),
         pad: 0,
         pad2: 0,
@@ -150,6 +169,7 @@ pub(crate) fn sends(sock: Sock, method: u8) -> Option<()> {
     let entry = unsafe { &mut *entry };
     *entry = *known;
     task::current(&mut entry.owner);
+    entry.method = method;
     // Replaced as a whole, not in place: the log probe on another CPU must not read half of each process.
     if SOCKETS.insert(sock.address(), &*entry, BPF_ANY.into()).is_err() {
         count(Stat::SocketMapError);
@@ -163,6 +183,52 @@ pub(crate) fn accepted(sock: Sock) {
     let _ = stamp(sock, method::ACCEPTED, true, false);
 }
 
+/// Records a socket that is older than the probes, unless they have met it meanwhile: what they saw is newer.
+///
+/// The caller's reference keeps the socket alive, so its death cannot be seen before it is recorded. The probes run on other
+/// CPUs, and can interrupt this: what points into [`SOCKETS`] is there first, so that a probe that replaces the entry takes
+/// it back, and until then it leads to nothing.
+#[inline(always)]
+pub(crate) fn seed(sock: Sock, entry: &TrackedSocket) {
+    let address = sock.address();
+    if entry.tuple.protocol != 0
+        && let Err(error) = TUPLES.insert(&entry.tuple, address, BPF_NOEXIST.into())
+        && error != EEXIST
+    {
+        count(Stat::TupleMapError);
+    }
+    if entry.port.protocol != 0 {
+        bind(sock, entry);
+    }
+    match SOCKETS.insert(address, entry, BPF_NOEXIST.into()) {
+        Ok(()) => {
+            count(Stat::Seeded);
+            if entry.shared != 0 {
+                count(Stat::SeededShared);
+            }
+            return;
+        }
+        Err(EEXIST) => {}
+        Err(_) => count(Stat::SocketMapError),
+    }
+    // SAFETY: the value is read at once.
+    let same_tuple = unsafe { SOCKETS.get(address) }.is_some_and(|live| live.tuple == entry.tuple);
+    if entry.tuple.protocol != 0 && !same_tuple {
+        disconnect(&entry.tuple, address);
+    }
+    if entry.port.protocol != 0
+        && let Some(bound) = PORTS.get_ptr_mut(&entry.port)
+    {
+        // SAFETY: a live map value, plain integers.
+        let bound = unsafe { &mut *bound };
+        if bound.sockets <= 1 {
+            let _ = PORTS.remove(&entry.port);
+        } else {
+            bound.sockets -= 1;
+        }
+    }
+}
+
 /// `child` was created by a handshake with `listener`: until it is accepted it belongs to whoever listens.
 #[inline(always)]
 pub(crate) fn inherit(child: Sock, listener: Sock) -> Option<()> {
@@ -172,8 +238,12 @@ pub(crate) fn inherit(child: Sock, listener: Sock) -> Option<()> {
     // SAFETY: as in `stamp`.
     let entry = unsafe { &mut *entry };
     entry.owner = parent.owner;
-    entry.method = method::INHERITED;
-    entry.pad = 0;
+    entry.method = if parent.method == method::SEEDED {
+        method::SEEDED
+    } else {
+        method::INHERITED
+    };
+    entry.shared = parent.shared;
     entry.pad2 = 0;
     entry.port.protocol = 0;
     entry.tuple.protocol = 0;
@@ -223,7 +293,7 @@ pub(crate) fn forget(sock: Sock) -> Option<()> {
 
 #[inline(always)]
 fn bury(entry: &TrackedSocket) {
-    if entry.tuple.protocol != IPPROTO_TCP {
+    if entry.tuple.protocol != IPPROTO_TCP || entry.shared != 0 {
         return;
     }
     let stone = Tombstone {
@@ -254,9 +324,9 @@ fn unbind(entry: &TrackedSocket, address: u64) {
     }
 }
 
-/// The owner of a socket that a packet carries.
+/// The owner of a socket that a packet carries. `sends`: the packet is a datagram on its way out, so that `sendmsg` runs.
 #[inline(always)]
-pub(crate) fn by_socket(sock: Sock) -> Option<Found> {
+pub(crate) fn by_socket(sock: Sock, sends: bool) -> Option<Found> {
     // SAFETY: the value lives until the socket dies, and the packet holds the socket.
     let known = unsafe { SOCKETS.get(sock.address()) }?;
     // A death that no probe saw (the kernel skips a probe that interrupts another) leaves an entry behind.
@@ -265,10 +335,17 @@ pub(crate) fn by_socket(sock: Sock) -> Option<Found> {
     } else {
         known.port.protocol == 0 || sock.local_port()? == known.port.port
     };
-    current.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: known.method,
-    })
+    if !current {
+        return None;
+    }
+    // Of those who share a socket, the one that [`sends`] saw last is the sender if it also is who sends now.
+    if known.shared != 0 && sends && known.owner.tgid == task::current_tgid() {
+        return Some(Found::Owner {
+            owner: &raw const known.owner,
+            method: method::SOCKET,
+        });
+    }
+    Some(Found::of(known, known.method))
 }
 
 /// The owner of a connection, for a packet without a socket.
@@ -278,10 +355,10 @@ pub(crate) fn by_tuple(tuple: &SocketTuple) -> Option<Found> {
     let address = *unsafe { TUPLES.get(tuple) }?;
     // SAFETY: as above.
     let known = unsafe { SOCKETS.get(address) }?;
-    (known.tuple == *tuple).then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: known.method,
-    })
+    if known.tuple != *tuple {
+        return None;
+    }
+    Some(Found::of(known, known.method))
 }
 
 /// The owner of a handshake under way.
@@ -298,10 +375,10 @@ pub(crate) fn by_listener(listener: Sock, port: u16) -> Option<Found> {
     // SAFETY: the value is read at once.
     let known = unsafe { SOCKETS.get(listener.address()) }?;
     let listens = listener.state()? == TCP_LISTEN && listener.local_port()? == port;
-    listens.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: method::LISTENER,
-    })
+    if !listens {
+        return None;
+    }
+    Some(Found::of(known, method::LISTENER))
 }
 
 /// The last owner of a connection that is closed.
@@ -361,10 +438,10 @@ fn bound_to(key: &PortKey, tuple: &SocketTuple, v4_over_v6: bool) -> Option<Foun
     // SAFETY: as above.
     let known = unsafe { SOCKETS.get(bound.sock) }?;
     let matches = known.port == *key && receives(sock, tuple)?;
-    matches.then_some(Found::Owner {
-        owner: &raw const known.owner,
-        method: method::LISTENER,
-    })
+    if !matches {
+        return None;
+    }
+    Some(Found::of(known, method::LISTENER))
 }
 
 /// Whether the live socket takes packets of this tuple: `connect` narrows a bound UDP socket to one peer and address.

@@ -110,7 +110,7 @@ fn find(skb: Pointer, work: &mut Work, detail: u8) -> Option<Found> {
             .listener()
             .and_then(|listener| by_listener(listener, tuple.local_port)),
         TCP_TIME_WAIT if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::TIME_WAIT))),
-        _ => with_socket(sock, tuple, tcp),
+        _ => with_socket(sock, tuple, tcp, key.hook > NF_INET_LOCAL_IN),
     }
 }
 
@@ -159,8 +159,8 @@ fn received_without_socket(
 }
 
 #[inline(always)]
-fn with_socket(sock: Sock, tuple: &SocketTuple, tcp: bool) -> Option<Found> {
-    if let Some(found) = by_socket(sock) {
+fn with_socket(sock: Sock, tuple: &SocketTuple, tcp: bool, outgoing: bool) -> Option<Found> {
+    if let Some(found) = by_socket(sock, outgoing && !tcp) {
         return Some(found);
     }
     match sock.holder() {

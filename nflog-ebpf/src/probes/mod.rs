@@ -4,5 +4,6 @@ mod death;
 mod handshake;
 mod log;
 mod port;
+mod seed;
 mod send;
 mod tcp;

@@ -1,0 +1,220 @@
+//! The processes under observation: each opens its socket before the agent starts, and uses it when it is told to.
+
+use std::env;
+use std::io::{Read, Write, stdin};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::workload::{Truth, until_released};
+
+/// Local port of every client socket that is older than the agent.
+pub(super) const CLIENT_PORT: u16 = 5100;
+/// Messages of one exchange.
+pub(super) const ROUNDS: usize = 3;
+/// A protocol number for experiments (RFC 3692), for raw sockets.
+pub(super) const RAW_PROTOCOL: u8 = 253;
+const TIMEOUT: Duration = Duration::from_secs(60);
+const WORKERS: usize = 2;
+
+/// Plays one of the roles of this module.
+pub(crate) fn play(role: &str, address: SocketAddr) {
+    match role {
+        "older-tcp-server" => tcp_server(address),
+        "older-tcp-client" => tcp_client(address),
+        "older-udp-server" => udp_server(address),
+        "older-udp-client" => udp_client(address),
+        "older-ping" => ping(address),
+        "older-raw" => raw(address),
+        "older-prefork" => prefork(address),
+        "older-worker" => worker(),
+        "older-listener-heir" => listener_heir(address),
+        "older-udp-heir" => udp_heir(address),
+        role => panic!("no role {role}"),
+    }
+}
+
+/// Serves one connection that is older than the agent, and one that is not.
+fn tcp_server(address: SocketAddr) {
+    let listener = TcpListener::bind(address).unwrap();
+    Truth::about_myself(listener.local_addr().unwrap()).print();
+    let (mut older, _) = listener.accept().unwrap();
+    older.write_all(b"!").unwrap();
+    let echo = thread::spawn(move || echo(older));
+    let (later, _) = listener.accept().unwrap();
+    self::echo(later);
+    echo.join().unwrap();
+    until_released();
+}
+
+fn echo(mut connection: TcpStream) {
+    connection.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut byte = [0];
+    while connection.read(&mut byte).unwrap() == 1 {
+        connection.write_all(&byte).unwrap();
+    }
+}
+
+fn tcp_client(address: SocketAddr) {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket
+        .bind(&SocketAddr::new(any(address), CLIENT_PORT).into())
+        .unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut older = TcpStream::from(socket);
+    older.set_read_timeout(Some(TIMEOUT)).unwrap();
+    // From here on the server has accepted it.
+    older.read_exact(&mut [0]).unwrap();
+    Truth::about_myself(older.local_addr().unwrap()).print();
+    until_told();
+    let mut later = TcpStream::connect(address).unwrap();
+    for connection in [&mut older, &mut later] {
+        for _ in 0..ROUNDS {
+            connection.write_all(b"?").unwrap();
+            connection.read_exact(&mut [0]).unwrap();
+        }
+    }
+    done();
+    until_released();
+}
+
+fn udp_server(address: SocketAddr) {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    Truth::about_myself(socket.local_addr().unwrap()).print();
+    answer(&socket);
+    until_released();
+}
+
+fn answer(socket: &UdpSocket) {
+    let mut message = [0; 16];
+    for _ in 0..ROUNDS {
+        let (length, peer) = socket.recv_from(&mut message).unwrap();
+        socket.send_to(&message[..length], peer).unwrap();
+    }
+}
+
+fn udp_client(address: SocketAddr) {
+    let socket = UdpSocket::bind((any(address), CLIENT_PORT)).unwrap();
+    socket.connect(address).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    Truth::about_myself(socket.local_addr().unwrap()).print();
+    until_told();
+    for _ in 0..ROUNDS {
+        socket.send(b"question").unwrap();
+        socket.recv(&mut [0; 16]).unwrap();
+    }
+    done();
+    until_released();
+}
+
+/// A ping socket: the kernel fills in the identifier, which is its port.
+fn ping(address: SocketAddr) {
+    let (protocol, echo_request) = if address.is_ipv4() {
+        (Protocol::ICMPV4, 8)
+    } else {
+        (Protocol::ICMPV6, 128)
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(protocol)).unwrap();
+    socket.bind(&SocketAddr::new(any(address), 0).into()).unwrap();
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    Truth::about_myself(socket.local_addr().unwrap()).print();
+    until_told();
+    for _ in 0..ROUNDS {
+        socket
+            .send_to(&[echo_request, 0, 0, 0, 0, 0, 0, 1], address)
+            .unwrap();
+        socket.recv(&mut [0; 64]).unwrap();
+    }
+    done();
+    until_released();
+}
+
+fn raw(address: SocketAddr) {
+    let protocol = Protocol::from(i32::from(RAW_PROTOCOL));
+    let socket = Socket::new(Domain::for_address(address), Type::RAW, Some(protocol)).unwrap();
+    Truth::about_myself(address).print();
+    until_told();
+    let peer = SocketAddr::new(address.ip(), 0);
+    for _ in 0..ROUNDS {
+        socket.send_to(b"raw", &peer.into()).unwrap();
+    }
+    done();
+    until_released();
+}
+
+/// Listens, and leaves accepting to workers that inherit the listener.
+fn prefork(address: SocketAddr) {
+    let listener = TcpListener::bind(address).unwrap();
+    let truth = Truth::about_myself(listener.local_addr().unwrap());
+    let mut workers: Vec<_> = (0..WORKERS)
+        .map(|_| {
+            let mut command = Command::new(env::current_exe().unwrap());
+            command
+                .args(env::args_os().skip(1))
+                .env("NFLOG_TEST_ROLE", "older-worker");
+            let stdin = listener.as_fd().try_clone_to_owned().unwrap();
+            command.stdin(stdin).stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    truth.print();
+    until_released();
+    for worker in &mut workers {
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+}
+
+/// Accepts from the listener that it has as standard input, and says who it is to each client. Ends with its parent.
+fn worker() {
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let listener = TcpListener::from(stdin().as_fd().try_clone_to_owned().unwrap());
+    loop {
+        let (mut connection, _) = listener.accept().unwrap();
+        connection.write_all(&std::process::id().to_be_bytes()).unwrap();
+        echo(connection);
+    }
+}
+
+/// The same for a process that was handed its listener.
+fn listener_heir(address: SocketAddr) {
+    Truth::about_myself(address).print();
+    worker();
+}
+
+/// Answers datagrams on the socket that it has as standard input.
+fn udp_heir(address: SocketAddr) {
+    let socket = UdpSocket::from(stdin().as_fd().try_clone_to_owned().unwrap());
+    Truth::about_myself(address).print();
+    loop {
+        answer(&socket);
+    }
+}
+
+fn any(address: SocketAddr) -> IpAddr {
+    if address.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    }
+}
+
+/// Until the test says so.
+fn until_told() {
+    assert_ne!(
+        stdin().read_line(&mut String::new()).unwrap(),
+        0,
+        "the test has ended"
+    );
+}
+
+fn done() {
+    println!("\nDONE");
+}
