@@ -60,13 +60,21 @@ fn echo(mut connection: TcpStream) {
     }
 }
 
-fn tcp_client(address: SocketAddr) {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
+/// A socket bound to the client's port of its family alone.
+fn client(kind: Type, address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
+    if address.is_ipv6() {
+        socket.set_only_v6(true).unwrap();
+    }
     socket
         .bind(&SocketAddr::new(any(address), CLIENT_PORT).into())
         .unwrap();
     socket.connect(&address.into()).unwrap();
+    socket
+}
+
+fn tcp_client(address: SocketAddr) {
+    let socket = client(Type::STREAM, address);
     let mut older = TcpStream::from(socket);
     older.set_read_timeout(Some(TIMEOUT)).unwrap();
     // From here on the server has accepted it.
@@ -85,8 +93,8 @@ fn tcp_client(address: SocketAddr) {
 }
 
 fn udp_server(address: SocketAddr) {
+    // Without a timeout, with which the freezer would interrupt its receive.
     let socket = UdpSocket::bind(address).unwrap();
-    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     Truth::about_myself(socket.local_addr().unwrap()).print();
     answer(&socket);
     until_released();
@@ -101,8 +109,7 @@ fn answer(socket: &UdpSocket) {
 }
 
 fn udp_client(address: SocketAddr) {
-    let socket = UdpSocket::bind((any(address), CLIENT_PORT)).unwrap();
-    socket.connect(address).unwrap();
+    let socket = UdpSocket::from(client(Type::DGRAM, address));
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     Truth::about_myself(socket.local_addr().unwrap()).print();
     until_told();
