@@ -129,8 +129,8 @@ impl Pair {
     }
 }
 
-/// Whose packets of one protocol in one namespace are: inode, `network.type`, `network.transport`.
-type Place = (u64, &'static str, &'static str);
+/// A namespace's inode and `network.type`: one process each.
+type Place = (u64, &'static str);
 
 /// The processes of all pairs, with all sockets open.
 #[derive(Default)]
@@ -142,34 +142,16 @@ struct Processes {
 
 impl Processes {
     fn open(&mut self, pair: &Pair) {
-        for (address, family, echo) in [
-            (pair.addresses[0], "ipv4", "icmp"),
-            (pair.addresses[1], "ipv6", "ipv6-icmp"),
-        ] {
+        for (address, family) in pair.addresses.into_iter().zip(["ipv4", "ipv6"]) {
             let address = SocketAddr::new(address, PORT);
-            // One of the servers is bound to every address.
-            let bound = if family == "ipv4" {
-                "0.0.0.0:5200".parse().unwrap()
-            } else {
-                address
-            };
-            for (netns, role, address, transport) in [
-                (&pair.server, "older-tcp-server", address, "tcp"),
-                (&pair.client, "older-tcp-client", address, "tcp"),
-                (&pair.server, "older-udp-server", bound, "udp"),
-                (&pair.client, "older-udp-client", address, "udp"),
-                (&pair.client, "older-ping", address, echo),
-                (&pair.client, "older-raw", address, "proto-253"),
-            ] {
-                let process = Workload::start(netns, role, address);
-                let place = (netns.inode().into(), family, transport);
-                assert_eq!(self.owners.insert(place, process.truth), None);
-                if role.ends_with("-server") {
-                    self.servers.push(process);
-                } else {
-                    self.clients.push(process);
-                }
-            }
+            let server = Workload::start(&pair.server, "older-server", address);
+            let client = Workload::start(&pair.client, "older-client", address);
+            self.owners
+                .insert((pair.server.inode().into(), family), server.truth);
+            self.owners
+                .insert((pair.client.inode().into(), family), client.truth);
+            self.servers.push(server);
+            self.clients.push(client);
         }
     }
 }
@@ -207,40 +189,33 @@ fn every_kind_of_socket_is_named_in_namespaces_with_the_same_addresses() {
     let records = Seen::from_json(&ended.stdout);
     assert_eq!(records.len() as u64, after - before, "{}", ended.messages());
 
-    let mut named: HashMap<Place, usize> = HashMap::new();
+    let mut seeded: HashMap<(Place, &str), usize> = HashMap::new();
     for seen in &records {
         let netns = seen.number("nflog.netns.inode").expect("a namespace");
-        let is = |name, value: &str| seen.text(name) == Some(value);
-        let place = owners.keys().find(|place| {
-            place.0 == netns && is("network.type", place.1) && is("network.transport", place.2)
-        });
-        let Some(place) = place else {
-            // The server's kernel answers pings, and no socket there takes the raw packets.
-            assert_nobody(seen, &["no-socket", "kernel-socket"]);
-            assert!(
-                !is("network.transport", "tcp") && !is("network.transport", "udp"),
-                "{seen:?}"
-            );
-            continue;
+        let family = if seen.text("network.type") == Some("ipv4") {
+            "ipv4"
+        } else {
+            "ipv6"
         };
-        assert_owner(seen, &owners[place]);
-        let server = pairs.iter().any(|pair| u64::from(pair.server.inode()) == netns);
-        let allowed: &[_] = match (is_later(seen), server) {
+        let transport = seen.text("network.transport").expect("a transport");
+        let serves = pairs.iter().any(|pair| u64::from(pair.server.inode()) == netns);
+        if serves && !["tcp", "udp"].contains(&transport) {
+            // The kernel itself answers pings, and no socket there takes the raw packets.
+            assert_nobody(seen, &["no-socket", "kernel-socket"]);
+            continue;
+        }
+        assert_owner(seen, &owners[&(netns, family)]);
+        let allowed: &[_] = match (is_later(seen), serves) {
             (false, _) => &["seeded", "tombstone"],
             (true, true) => &["seeded", "accepted", "tombstone"],
             (true, false) => &["socket", "tombstone"],
         };
         assert!(allowed.contains(&method(seen)), "{seen:?}");
-        *named.entry(*place).or_default() += usize::from(method(seen) == "seeded");
+        *seeded.entry(((netns, family), transport)).or_default() += usize::from(method(seen) == "seeded");
     }
-    for place in owners.keys() {
-        let seeded = named.get(place).copied().unwrap_or(0);
-        assert!(
-            seeded >= ROUNDS,
-            "{place:?}: {seeded} seeded records of {}",
-            records.len()
-        );
-    }
+    // TCP and UDP of all processes, ICMP and raw of the clients.
+    assert_eq!(seeded.len(), 2 * 8 + 2 * 4, "{seeded:?}");
+    assert!(seeded.values().all(|count| *count >= ROUNDS), "{seeded:?}");
 }
 
 #[test]
@@ -249,8 +224,8 @@ fn a_process_that_dies_after_the_start_is_named_for_its_last_packets() {
         return;
     }
     let netns = netns("dies");
-    let server = Workload::start(&netns, "older-tcp-server", "127.0.0.1:5200".parse().unwrap());
-    let client = Workload::start(&netns, "older-tcp-client", server.truth.address);
+    let server = Workload::start(&netns, "older-server", "127.0.0.1:5200".parse().unwrap());
+    let client = Workload::start(&netns, "older-client", server.truth.address);
     let truth = client.truth;
     let agent = start(&[&netns], "probes");
     // Killed.
@@ -447,7 +422,7 @@ fn without_the_iterator_open_sockets_are_still_named() {
     let mut hidden = tempfile::NamedTempFile::new().unwrap();
     hidden.write_all(&btf).unwrap();
 
-    let server = Workload::start(&netns, "older-udp-server", "127.0.0.1:5200".parse().unwrap());
+    let server = Workload::start(&netns, "older-server", "127.0.0.1:5200".parse().unwrap());
     let script = format!(
         "mount --bind {} /sys/kernel/btf/vmlinux && exec {} run --group 7 --netns {} --attribution probes --output json",
         hidden.path().display(),
@@ -470,7 +445,7 @@ fn without_the_iterator_open_sockets_are_still_named() {
     server.freeze(false);
     let records = Seen::from_json(&finish(agent).stdout);
     let truth = server.truth;
-    server.release();
+    drop(server);
     let (_, received) = of_server(&records, PORT);
     assert_eq!(received.len(), ROUNDS);
     // What is spent on looking is bounded.

@@ -18,19 +18,15 @@ pub(super) const CLIENT_PORT: u16 = 5100;
 /// Messages of one exchange.
 pub(super) const ROUNDS: usize = 3;
 /// A protocol number for experiments (RFC 3692), for raw sockets.
-pub(super) const RAW_PROTOCOL: u8 = 253;
+const RAW_PROTOCOL: u8 = 253;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const WORKERS: usize = 2;
 
 /// Plays one of the roles of this module.
 pub(crate) fn play(role: &str, address: SocketAddr) {
     match role {
-        "older-tcp-server" => tcp_server(address),
-        "older-tcp-client" => tcp_client(address),
-        "older-udp-server" => udp_server(address),
-        "older-udp-client" => udp_client(address),
-        "older-ping" => ping(address),
-        "older-raw" => raw(address),
+        "older-server" => server(address),
+        "older-client" => client(address),
         "older-prefork" => prefork(address),
         "older-worker" => worker(),
         "older-listener-heir" => listener_heir(address),
@@ -39,16 +35,27 @@ pub(crate) fn play(role: &str, address: SocketAddr) {
     }
 }
 
-/// Serves one connection that is older than the agent, and one that is not.
-fn tcp_server(address: SocketAddr) {
+/// Serves one connection that is older than the agent and one that is not, and answers datagrams; over IPv4 on a socket that
+/// is bound to every address.
+fn server(address: SocketAddr) {
     let listener = TcpListener::bind(address).unwrap();
-    Truth::about_myself(listener.local_addr().unwrap()).print();
-    let (mut older, _) = listener.accept().unwrap();
-    older.write_all(b"!").unwrap();
-    let echo = thread::spawn(move || echo(older));
-    let (later, _) = listener.accept().unwrap();
-    self::echo(later);
-    echo.join().unwrap();
+    let ip = if address.is_ipv4() {
+        any(address)
+    } else {
+        address.ip()
+    };
+    // Without a timeout, with which the freezer would interrupt its receive.
+    let socket = UdpSocket::bind((ip, address.port())).unwrap();
+    Truth::about_myself(address).print();
+    let connections = thread::spawn(move || {
+        let (mut older, _) = listener.accept().unwrap();
+        older.write_all(b"!").unwrap();
+        let older = thread::spawn(|| echo(older));
+        echo(listener.accept().unwrap().0);
+        older.join().unwrap();
+    });
+    answer(&socket);
+    connections.join().unwrap();
     until_released();
 }
 
@@ -60,8 +67,50 @@ fn echo(mut connection: TcpStream) {
     }
 }
 
+fn answer(socket: &UdpSocket) {
+    let mut message = [0; 16];
+    for _ in 0..ROUNDS {
+        let (length, peer) = socket.recv_from(&mut message).unwrap();
+        socket.send_to(&message[..length], peer).unwrap();
+    }
+}
+
+/// Has one socket of each kind, and opens another connection when it is told to act.
+fn client(address: SocketAddr) {
+    let mut older = TcpStream::from(connected(Type::STREAM, address));
+    older.set_read_timeout(Some(TIMEOUT)).unwrap();
+    // From here on the server has accepted it.
+    older.read_exact(&mut [0]).unwrap();
+    let udp = UdpSocket::from(connected(Type::DGRAM, address));
+    udp.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let ping = ping_socket(address);
+    let raw_protocol = Protocol::from(i32::from(RAW_PROTOCOL));
+    let raw = Socket::new(Domain::for_address(address), Type::RAW, Some(raw_protocol)).unwrap();
+    Truth::about_myself(older.local_addr().unwrap()).print();
+    until_told();
+
+    let mut later = TcpStream::connect(address).unwrap();
+    later.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let echo_request = if address.is_ipv4() { 8 } else { 128 };
+    for _ in 0..ROUNDS {
+        for connection in [&mut older, &mut later] {
+            connection.write_all(b"?").unwrap();
+            connection.read_exact(&mut [0]).unwrap();
+        }
+        udp.send(b"question").unwrap();
+        udp.recv(&mut [0; 16]).unwrap();
+        ping.send_to(&[echo_request, 0, 0, 0, 0, 0, 0, 1], address)
+            .unwrap();
+        ping.recv(&mut [0; 64]).unwrap();
+        raw.send_to(b"raw", &SocketAddr::new(address.ip(), 0).into())
+            .unwrap();
+    }
+    println!("\nDONE");
+    until_released();
+}
+
 /// A socket bound to the client's port of its family alone.
-fn client(kind: Type, address: SocketAddr) -> Socket {
+fn connected(kind: Type, address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
     if address.is_ipv6() {
         socket.set_only_v6(true).unwrap();
@@ -73,88 +122,18 @@ fn client(kind: Type, address: SocketAddr) -> Socket {
     socket
 }
 
-fn tcp_client(address: SocketAddr) {
-    let socket = client(Type::STREAM, address);
-    let mut older = TcpStream::from(socket);
-    older.set_read_timeout(Some(TIMEOUT)).unwrap();
-    // From here on the server has accepted it.
-    older.read_exact(&mut [0]).unwrap();
-    Truth::about_myself(older.local_addr().unwrap()).print();
-    until_told();
-    let mut later = TcpStream::connect(address).unwrap();
-    for connection in [&mut older, &mut later] {
-        for _ in 0..ROUNDS {
-            connection.write_all(b"?").unwrap();
-            connection.read_exact(&mut [0]).unwrap();
-        }
-    }
-    done();
-    until_released();
-}
-
-fn udp_server(address: SocketAddr) {
-    // Without a timeout, with which the freezer would interrupt its receive.
-    let socket = UdpSocket::bind(address).unwrap();
-    Truth::about_myself(socket.local_addr().unwrap()).print();
-    answer(&socket);
-    until_released();
-}
-
-fn answer(socket: &UdpSocket) {
-    let mut message = [0; 16];
-    for _ in 0..ROUNDS {
-        let (length, peer) = socket.recv_from(&mut message).unwrap();
-        socket.send_to(&message[..length], peer).unwrap();
-    }
-}
-
-fn udp_client(address: SocketAddr) {
-    let socket = UdpSocket::from(client(Type::DGRAM, address));
-    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-    Truth::about_myself(socket.local_addr().unwrap()).print();
-    until_told();
-    for _ in 0..ROUNDS {
-        socket.send(b"question").unwrap();
-        socket.recv(&mut [0; 16]).unwrap();
-    }
-    done();
-    until_released();
-}
-
-/// A ping socket: the kernel fills in the identifier, which is its port.
-fn ping(address: SocketAddr) {
-    let (protocol, echo_request) = if address.is_ipv4() {
-        (Protocol::ICMPV4, 8)
+/// A ping socket: the kernel chooses the identifier, which is its port, and fills it in.
+fn ping_socket(address: SocketAddr) -> UdpSocket {
+    let protocol = if address.is_ipv4() {
+        Protocol::ICMPV4
     } else {
-        (Protocol::ICMPV6, 128)
+        Protocol::ICMPV6
     };
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(protocol)).unwrap();
     socket.bind(&SocketAddr::new(any(address), 0).into()).unwrap();
     let socket = UdpSocket::from(socket);
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-    Truth::about_myself(socket.local_addr().unwrap()).print();
-    until_told();
-    for _ in 0..ROUNDS {
-        socket
-            .send_to(&[echo_request, 0, 0, 0, 0, 0, 0, 1], address)
-            .unwrap();
-        socket.recv(&mut [0; 64]).unwrap();
-    }
-    done();
-    until_released();
-}
-
-fn raw(address: SocketAddr) {
-    let protocol = Protocol::from(i32::from(RAW_PROTOCOL));
-    let socket = Socket::new(Domain::for_address(address), Type::RAW, Some(protocol)).unwrap();
-    Truth::about_myself(address).print();
-    until_told();
-    let peer = SocketAddr::new(address.ip(), 0);
-    for _ in 0..ROUNDS {
-        socket.send_to(b"raw", &peer.into()).unwrap();
-    }
-    done();
-    until_released();
+    socket
 }
 
 /// Listens, and leaves accepting to workers that inherit the listener.
@@ -220,8 +199,4 @@ fn until_told() {
         0,
         "the test has ended"
     );
-}
-
-fn done() {
-    println!("\nDONE");
 }
