@@ -191,6 +191,10 @@ pub(crate) fn accepted(sock: Sock) {
 #[inline(always)]
 pub(crate) fn seed(sock: Sock, entry: &TrackedSocket) {
     let address = sock.address();
+    // SAFETY: only whether there is one.
+    if unsafe { SOCKETS.get(address) }.is_some() {
+        return;
+    }
     if entry.tuple.protocol != 0
         && let Err(error) = TUPLES.insert(&entry.tuple, address, BPF_NOEXIST.into())
         && error != EEXIST

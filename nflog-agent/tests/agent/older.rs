@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 pub(crate) use process::play;
 use process::{CLIENT_PORT, ROUNDS};
 
@@ -385,6 +387,46 @@ fn a_listener_shared_with_forked_workers_is_the_parents_until_accept() {
         assert_eq!(method(seen), "seeded", "{seen:?}");
     }
     server.release();
+}
+
+#[test]
+fn a_port_shared_by_two_listeners_is_nobodys_until_accept() {
+    if !has_kprobes() {
+        return;
+    }
+    let netns = netns("reuseport");
+    let address = "127.0.0.1:5200".parse::<SocketAddr>().unwrap();
+    let heirs = [(), ()].map(|()| {
+        let listener = netns.run(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&address.into()).unwrap();
+            socket.listen(8).unwrap();
+            socket
+        });
+        Workload::start_with(
+            &netns,
+            "older-listener-heir",
+            address,
+            OwnedFd::from(listener).into(),
+        )
+    });
+    let agent = start(&[&netns], "probes");
+    // Both are in one cgroup.
+    let worker = visit(&netns, &agent, &heirs[0]);
+    assert!(heirs.iter().any(|heir| heir.truth.pid == worker));
+    let records = Seen::from_json(&finish(agent).stdout);
+    for seen in handshake(&records, worker) {
+        // The kernel has chosen one of them when it answers.
+        match seen.text("nflog.tcp.flags") {
+            Some("SYN") => assert_nobody(seen, &["ambiguous"]),
+            _ => assert_eq!(
+                (seen.number("process.pid"), method(seen)),
+                (Some(worker), "seeded"),
+                "{seen:?}"
+            ),
+        }
+    }
 }
 
 #[test]

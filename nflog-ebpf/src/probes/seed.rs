@@ -9,8 +9,8 @@
 //! program has returned, so the probe on it finds the entry and removes it. An entry of the first walk may lead the second
 //! to a newer socket at the same address, but only if the same process holds that, too.
 //!
-//! The kernel provides no program type macro for iterators in `aya-ebpf`; the context is that of `DEFINE_BPF_ITER_FUNC`
-//! in `kernel/bpf/task_iter.c`.
+//! `aya-ebpf` has no macro for iterators: section and context are written out, as `DEFINE_BPF_ITER_FUNC` in
+//! `kernel/bpf/task_iter.c` has them.
 
 use aya_ebpf::bindings::BPF_ANY;
 use nflog_common::{Claim, Held, Stat, method};
