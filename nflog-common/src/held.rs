@@ -186,20 +186,25 @@ mod tests {
         ..process(1, 0)
     };
 
-    /// Every order in which a walk can meet the holders.
+    /// What a walk knows at its end, for every order in which it can meet the holders.
     fn orders(holders: &[Holder]) -> impl Iterator<Item = Held> + '_ {
-        // At most 4 holders: every sequence of indices that is a permutation.
-        let length = holders.len() as u32;
-        (0..length.pow(length)).filter_map(move |number| {
+        // Every sequence of as many indices that is a permutation.
+        (0..holders.len().pow(4)).filter_map(move |number| {
             let mut seen = 0_u32;
             let mut held: Option<Held> = None;
-            for place in 0..length {
-                let index = number / length.pow(place) % length;
+            let mut rest = number;
+            for _ in holders {
+                let index = rest % holders.len();
+                rest /= holders.len();
                 seen |= 1 << index;
-                let holder = &holders[index as usize];
-                held = Some(held.map_or(Held::by(holder), |held| held.and(holder)));
+                let holder = &holders[index];
+                held = Some(match held {
+                    Some(held) => held.and(holder),
+                    None => Held::by(holder),
+                });
             }
-            (seen.count_ones() == length).then_some(held).flatten()
+            let complete = usize::try_from(seen.count_ones()) == Ok(holders.len());
+            held.filter(|_| complete)
         })
     }
 

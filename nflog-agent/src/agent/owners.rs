@@ -31,7 +31,7 @@ impl<'a> Owners<'a> {
                 // The probes answer for the rest without it.
                 Err(_) => diag()
                     .inspect_err(|error| {
-                        tracing::warn!("sockets older than the agent have no owner: {error}")
+                        tracing::warn!("sockets older than the agent have no owner: {error}");
                     })
                     .ok(),
             },
