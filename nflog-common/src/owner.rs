@@ -58,7 +58,7 @@ pub mod method {
     /// The socket of this connection is gone; this process had it.
     pub const TOMBSTONE: u8 = 5;
     /// The socket is older than the agent; this process held it when the agent started.
-    pub const SEEDED: u8 = 6;
+    pub const SEEDED: u8 = 8;
 }
 
 /// Why there is no owner (`nflog.owner.reason`).
