@@ -22,6 +22,28 @@ fn every_probe_attaches() {
 }
 
 #[test]
+fn sockets_that_are_there_already_are_seeded_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let _again = listener.try_clone().unwrap();
+    let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let _server = listener.accept().unwrap();
+    let _receiver = std::net::UdpSocket::bind("[::1]:0").unwrap();
+    let Some(probes) = open(&[7]) else { return };
+    let seeded = probes.seeded().unwrap_or_else(|error| panic!("{error}"));
+    assert!(seeded.sockets >= 4, "{seeded:?}");
+    let counts = probes.counters().read().unwrap().map(|(_, count)| count);
+    assert_eq!(counts[nflog_common::Stat::Seeded as usize], seeded.sockets);
+    for failure in [
+        nflog_common::Stat::SocketMapError,
+        nflog_common::Stat::TupleMapError,
+        nflog_common::Stat::PortMapError,
+        nflog_common::Stat::ReadError,
+    ] {
+        assert_eq!(counts[failure as usize], 0, "{}: {counts:?}", failure.name());
+    }
+}
+
+#[test]
 fn probes_count_the_sockets_they_see() {
     let Some(probes) = open(&[7]) else { return };
     let before = probes.counters().read().unwrap().map(|(_, count)| count);

@@ -4,6 +4,7 @@
 //! padding, and has its size and alignment asserted at compile time.
 #![no_std]
 
+mod held;
 mod key;
 mod offsets;
 mod owner;
@@ -11,6 +12,7 @@ mod owner;
 mod pod;
 mod stats;
 
+pub use held::{Claim, Held, Holder, state};
 pub use key::{IDENTITY_LEN, PacketKey, ReceiptKey};
 pub use offsets::{Field, Offsets};
 pub use owner::{

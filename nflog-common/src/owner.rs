@@ -94,6 +94,8 @@ pub mod method {
     pub const SENDER: u8 = 6;
     /// Only between programs: the socket is the kernel's, which is a reason and not an owner.
     pub const KERNEL: u8 = 7;
+    /// The socket is older than the agent; this process held it when the agent started.
+    pub const SEEDED: u8 = 8;
 }
 
 /// Why there is no owner (`nflog.owner.reason`).

@@ -26,11 +26,15 @@ pub enum Stat {
     Stamped,
     /// Sockets whose end was seen.
     Died,
+    /// Sockets older than the agent that were given an owner, or marked as shared, at start.
+    Seeded,
+    /// Those among them that several processes share, so that none can be named.
+    SeededShared,
 }
 
 impl Stat {
     /// All, in index order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Logged,
         Self::Attributed,
         Self::Unparsable,
@@ -42,6 +46,8 @@ impl Stat {
         Self::ReadError,
         Self::Stamped,
         Self::Died,
+        Self::Seeded,
+        Self::SeededShared,
     ];
 
     /// Label value in metrics and messages.
@@ -59,6 +65,8 @@ impl Stat {
             Self::ReadError => "read-error",
             Self::Stamped => "stamped",
             Self::Died => "died",
+            Self::Seeded => "seeded",
+            Self::SeededShared => "seeded-shared",
         }
     }
 }

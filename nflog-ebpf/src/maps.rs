@@ -3,10 +3,11 @@
 //! Sizes are upper bounds; the agent may lower or raise them before loading. Everything keyed by or holding a
 //! `struct sock *` is removed when the socket dies, so a reused address never meets an old entry.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use nflog_common::{
-    Answer, Field, LoggedOwner, Offsets, PacketKey, RECEIPTS_MAX, ReceiptKey, SocketOwner, Stat,
+    Answer, Field, Held, LoggedOwner, Offsets, PacketKey, RECEIPTS_MAX, ReceiptKey, SocketOwner, Stat,
 };
 
 /// The two ends of a connection, seen from the socket. Addresses and ports as in [`PacketKey`].
@@ -45,8 +46,11 @@ pub(crate) struct TrackedSocket {
     pub(crate) port: PortKey,
     /// One of [`nflog_common::method`].
     pub(crate) method: u8,
+    /// Not 0: processes share it of which none stands for all, and `owner` is an arbitrary one, or who sent last.
+    pub(crate) shared: u8,
+    /// Not 0: made by a handshake, and not seen to be accepted.
+    pub(crate) inherited: u8,
     pub(crate) pad: u8,
-    pub(crate) pad2: u16,
 }
 
 /// The sockets bound to one [`PortKey`].
@@ -150,6 +154,14 @@ pub(crate) static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static BUILD: PerCpuArray<TrackedSocket> = PerCpuArray::with_max_entries(1, 0);
 
+/// `struct sock *` to the processes that hold it: between the two walks at start. Takes memory only then.
+#[map]
+pub(crate) static HELD: HashMap<u64, Held> = HashMap::with_max_entries(SOCKETS_MAX, BPF_F_NO_PREALLOC);
+
+/// The same room for the walks at start, which the socket probes interrupt.
+#[map]
+pub(crate) static SEED: PerCpuArray<TrackedSocket> = PerCpuArray::with_max_entries(1, 0);
+
 /// Field offsets of the running kernel; the agent fills them in from BTF.
 #[unsafe(no_mangle)]
 pub(crate) static OFFSETS: Offsets = Offsets {
@@ -168,18 +180,32 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sock_net: 0,
     sock_flags: 0,
     sock_protocol: 0,
+    sock_type: 0,
     sock_socket: 0,
     sock_lock_owned: 0,
     sock_backlog_len: 0,
     socket_file: 0,
     socket_sk: 0,
     tcp_sock_is_mptcp: 0,
+    file_inode: 0,
+    file_private_data: 0,
+    inode_mode: 0,
     net_ns_inum: 0,
     request_sock_listener: 0,
     task_group_leader: 0,
     task_start_boottime: 0,
     task_comm: 0,
     task_flags: 0,
+    task_tgid: 0,
+    task_pid: 0,
+    task_real_parent: 0,
+    task_cred: 0,
+    task_cgroups: 0,
+    cred_uid: 0,
+    cred_gid: 0,
+    css_set_dfl_cgrp: 0,
+    cgroup_kn: 0,
+    kernfs_node_id: 0,
     sock_ipv6only: Field {
         offset: 0,
         mask: 0,

@@ -3,7 +3,7 @@
 //! [`SOCKETS`] is the truth. [`TUPLES`], [`PORTS`] and [`REQUESTS`] only point into it, and an answer counts only if the
 //! socket's own entry agrees with the key that led to it, so a stale pointer finds nothing.
 
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use nflog_common::{SocketOwner, Stat, method, reason};
 
 use crate::kernel::monotonic;
@@ -13,6 +13,9 @@ use crate::maps::{
 };
 use crate::sock::{Holder, IPPROTO_TCP, Sock, TCP_LISTEN};
 use crate::task;
+
+/// The key is there already.
+const EEXIST: i32 = -17;
 
 /// A closed connection's packets (last ACK, TIME_WAIT, RST) come within `TCP_TIMEWAIT_LEN`, 60 s.
 const TOMBSTONE_NS: u64 = 60_000_000_000;
@@ -38,20 +41,27 @@ pub(crate) enum Found {
 }
 
 impl Found {
-    /// The owner of a known socket.
+    pub(crate) const fn nobody(reason: u8) -> Self {
+        Self::Nobody { reason }
+    }
+
+    /// The owner of a socket of which `method` tells how it was met. That it was only seeded outweighs that.
     #[inline(always)]
     fn of(known: &TrackedSocket, method: u8) -> Self {
         if known.method == method::KERNEL {
             return Self::nobody(reason::KERNEL_SOCKET);
         }
+        if known.shared != 0 {
+            return Self::nobody(reason::AMBIGUOUS);
+        }
         Self::Owner {
             owner: &raw const known.owner,
-            method,
+            method: if known.method == method::SEEDED {
+                method::SEEDED
+            } else {
+                method
+            },
         }
-    }
-
-    pub(crate) const fn nobody(reason: u8) -> Self {
-        Self::Nobody { reason }
     }
 }
 
@@ -77,8 +87,9 @@ pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Opt
         task::current(&mut entry.owner);
         entry.method = method;
     }
+    entry.shared = 0;
+    entry.inherited = 0;
     entry.pad = 0;
-    entry.pad2 = 0;
     entry.tuple.protocol = 0;
     entry.port.protocol = 0;
     if connected {
@@ -145,7 +156,7 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
         // SAFETY: a live map value; fields are plain integers, and a torn update only makes the port `shared` or unknown.
         let bound = unsafe { &mut *bound };
         bound.sockets += 1;
-        if bound.tgid != tgid {
+        if bound.tgid != tgid || entry.shared != 0 {
             bound.shared = 1;
         }
         return;
@@ -154,7 +165,7 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
         sock: sock.address(),
         sockets: 1,
         tgid,
-        shared: 0,
+        shared: entry.shared,
         v6only: sock.v6only().into(),
         pad: 0,
         pad2: 0,
@@ -231,6 +242,7 @@ fn hand_over(sock: Sock, known: &TrackedSocket) -> Option<()> {
     let entry = unsafe { &mut *entry };
     *entry = *known;
     entry.method = method::SENDER;
+    entry.inherited = 0;
     task::current(&mut entry.owner);
     // Replaced as a whole, not in place: the log probe on another CPU must not read half of each process.
     if SOCKETS.insert(sock.address(), &*entry, BPF_ANY.into()).is_err() {
@@ -254,6 +266,56 @@ pub(crate) fn accepted(sock: Sock) {
     let _ = stamp(sock, method::ACCEPTED, true, false);
 }
 
+/// Records a socket that is older than the probes, unless they have met it meanwhile: what they saw is newer.
+///
+/// The caller's reference keeps the socket alive, so its death cannot be seen before it is recorded. The probes run on other
+/// CPUs, and can interrupt this: what points into [`SOCKETS`] is there first, so that a probe that replaces the entry takes
+/// it back, and until then it leads to nothing.
+#[inline(always)]
+pub(crate) fn seed(sock: Sock, entry: &TrackedSocket) {
+    let address = sock.address();
+    // SAFETY: only whether there is one.
+    if unsafe { SOCKETS.get(address) }.is_some() {
+        return;
+    }
+    if entry.tuple.protocol != 0
+        && let Err(error) = TUPLES.insert(&entry.tuple, address, BPF_NOEXIST.into())
+        && error != EEXIST
+    {
+        count(Stat::TupleMapError);
+    }
+    if entry.port.protocol != 0 {
+        bind(sock, entry);
+    }
+    match SOCKETS.insert(address, entry, BPF_NOEXIST.into()) {
+        Ok(()) => {
+            count(Stat::Seeded);
+            if entry.shared != 0 {
+                count(Stat::SeededShared);
+            }
+            return;
+        }
+        Err(EEXIST) => {}
+        Err(_) => count(Stat::SocketMapError),
+    }
+    // SAFETY: the value is read at once.
+    let same_tuple = unsafe { SOCKETS.get(address) }.is_some_and(|live| live.tuple == entry.tuple);
+    if entry.tuple.protocol != 0 && !same_tuple {
+        disconnect(&entry.tuple, address);
+    }
+    if entry.port.protocol != 0
+        && let Some(bound) = PORTS.get_ptr_mut(&entry.port)
+    {
+        // SAFETY: a live map value, plain integers.
+        let bound = unsafe { &mut *bound };
+        if bound.sockets <= 1 {
+            let _ = PORTS.remove(&entry.port);
+        } else {
+            bound.sockets -= 1;
+        }
+    }
+}
+
 /// `child` was created by a handshake with `listener`: until it is accepted it belongs to whoever listens.
 #[inline(always)]
 pub(crate) fn inherit(child: Sock, listener: Sock) -> Option<()> {
@@ -263,13 +325,14 @@ pub(crate) fn inherit(child: Sock, listener: Sock) -> Option<()> {
     // SAFETY: as in `stamp`.
     let entry = unsafe { &mut *entry };
     entry.owner = parent.owner;
-    entry.method = if parent.method == method::KERNEL {
-        method::KERNEL
-    } else {
-        method::INHERITED
+    entry.method = match parent.method {
+        method::KERNEL => method::KERNEL,
+        method::SEEDED => method::SEEDED,
+        _ => method::INHERITED,
     };
+    entry.shared = parent.shared;
+    entry.inherited = 1;
     entry.pad = 0;
-    entry.pad2 = 0;
     entry.port.protocol = 0;
     entry.tuple.protocol = 0;
     child.tuple(IPPROTO_TCP, &mut entry.tuple)?;
@@ -318,7 +381,7 @@ pub(crate) fn forget(sock: Sock) -> Option<()> {
 
 #[inline(always)]
 fn bury(entry: &TrackedSocket) {
-    if entry.tuple.protocol != IPPROTO_TCP || entry.method == method::KERNEL {
+    if entry.tuple.protocol != IPPROTO_TCP || entry.method == method::KERNEL || entry.shared != 0 {
         return;
     }
     let stone = Tombstone {
@@ -349,9 +412,9 @@ fn unbind(entry: &TrackedSocket, address: u64) {
     }
 }
 
-/// The owner of a socket that a packet carries.
+/// The owner of a socket that a packet carries. `sends`: the packet is a datagram on its way out, so that `sendmsg` runs.
 #[inline(always)]
-pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple) -> Option<Found> {
+pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple, sends: bool) -> Option<Found> {
     // SAFETY: the value lives until the socket dies, and the packet holds the socket.
     let known = unsafe { SOCKETS.get(sock.address()) }?;
     // A death that no probe saw (the kernel skips a probe that interrupts another) leaves an entry behind.
@@ -370,13 +433,20 @@ pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple) -> Option<Found> {
         // MPTCP: what was accepted is the connection that the subflow is part of, and that is filed under the same tuple.
         return by_tuple(tuple).or(Some(Found::nobody(reason::MISSED)));
     }
+    // Of those who share a socket, the one that was seen to send last is the sender if it also is who sends now.
+    if known.shared != 0 && sends && known.owner.tgid == task::current_tgid() {
+        return Some(Found::Owner {
+            owner: &raw const known.owner,
+            method: method::SENDER,
+        });
+    }
     Some(Found::of(known, known.method))
 }
 
 /// Whether a connection was accepted without that a probe saw by whom: its listener's owner is not it any more.
 #[inline(always)]
 fn was_accepted(sock: Sock, known: &TrackedSocket) -> bool {
-    known.method == method::INHERITED && sock.holder() == Holder::File
+    known.inherited != 0 && sock.holder() == Holder::File
 }
 
 /// The owner of a connection, for a packet without a socket.

@@ -11,6 +11,8 @@ pub(crate) const TCP_LISTEN: u8 = 10;
 pub(crate) const TCP_NEW_SYN_RECV: u8 = 12;
 pub(crate) const IPPROTO_TCP: u8 = 6;
 pub(crate) const IPPROTO_SCTP: u8 = 132;
+pub(crate) const TCP_CLOSE: u8 = 7;
+pub(crate) const SOCK_DGRAM: u16 = 2;
 const SOCK_DEAD: u64 = 1;
 
 /// Reads an IPv4 address as `::ffff:a.b.c.d`.
@@ -61,6 +63,12 @@ impl Sock {
         self.0
             .read::<u16>(offset!(sock_protocol))
             .map(|protocol| protocol as u8)
+    }
+
+    /// `SOCK_STREAM`, `SOCK_DGRAM`, ...
+    #[inline(always)]
+    pub(crate) fn kind(self) -> Option<u16> {
+        self.0.read(offset!(sock_type))
     }
 
     /// Local port, host order; 0 when unbound.

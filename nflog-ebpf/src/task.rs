@@ -1,8 +1,8 @@
-//! The current process as an owner. Only for probes that run in the context of the process that calls.
+//! A process as an owner: the current one, for probes that run in the context of the process that calls, or any task.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
-use nflog_common::SocketOwner;
+use nflog_common::{Holder, SocketOwner};
 
 use crate::kernel::Pointer;
 use crate::maps::offset;
@@ -47,4 +47,50 @@ pub(crate) fn is_kernel_thread() -> bool {
 #[inline(always)]
 pub(crate) fn current_tgid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Fills `owner` with the process that `task` belongs to. Fields that cannot be read become 0.
+///
+/// The kernel's own helpers (`bpf_get_current_*`) read the same fields of `current`.
+#[inline(always)]
+pub(crate) fn of(task: Pointer, leader: Pointer, owner: &mut SocketOwner) {
+    owner.tgid = task.read_or_zero(offset!(task_tgid));
+    owner.tid = task.read_or_zero(offset!(task_pid));
+    let cred = task.follow(offset!(task_cred));
+    owner.uid = cred.map_or(0, |cred| cred.read_or_zero(offset!(cred_uid)));
+    owner.gid = cred.map_or(0, |cred| cred.read_or_zero(offset!(cred_gid)));
+    owner.cgroup_id = cgroup_id(task);
+    owner.start_boottime = leader.read_or_zero(offset!(task_start_boottime));
+    owner.comm = leader.read_or_zero(offset!(task_comm));
+}
+
+/// The process that `task` belongs to, as one of a socket's holders.
+#[inline(always)]
+pub(crate) fn holder(task: Pointer, leader: Pointer) -> Option<Holder> {
+    let parent = leader.follow(offset!(task_real_parent))?;
+    let comm: [u8; 8] = leader.read_or_zero(offset!(task_comm));
+    Some(Holder {
+        start_boottime: leader.read_or_zero(offset!(task_start_boottime)),
+        cgroup_id: cgroup_id(task),
+        tgid: task.read_or_zero(offset!(task_tgid)),
+        parent: parent.read_or_zero(offset!(task_tgid)),
+        systemd: comm == *b"systemd\0",
+    })
+}
+
+/// The thread group leader, which alone has the process's name and start.
+#[inline(always)]
+pub(crate) fn leader(task: Pointer) -> Option<Pointer> {
+    task.follow(offset!(task_group_leader))
+}
+
+#[inline(always)]
+fn cgroup_id(task: Pointer) -> u64 {
+    let id = || {
+        task.follow(offset!(task_cgroups))?
+            .follow(offset!(css_set_dfl_cgrp))?
+            .follow(offset!(cgroup_kn))?
+            .read(offset!(kernfs_node_id))
+    };
+    id().unwrap_or(0)
 }

@@ -115,7 +115,7 @@ impl<'a> Agent<'a> {
         let path = name.map(netns_path);
         let netns = path.clone().map_or(Netns::Current, Netns::Path);
         let devices = Devices::open(&netns)?;
-        let owners = Owners::open(self.probes.map(Probes::lookup), path.as_deref())?;
+        let owners = Owners::open(self.probes, path.as_deref())?;
         let config = nflog_config(self.args, netns)?;
         let nflog = Nflog::open(&config)?;
         let name = name.unwrap_or(HERE).to_owned();

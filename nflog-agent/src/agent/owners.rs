@@ -3,24 +3,39 @@
 use std::path::Path;
 
 use crate::nflog::{Entry, Family, Hook};
-use crate::owner::{Attribution, DiagError, LogTime, Lookup, Place, Reason, SockDiag};
+use crate::owner::{Attribution, DiagError, LogTime, Lookup, Place, Probes, Reason, SockDiag};
 use crate::packet::Packet;
 
 /// The owner source of one reader.
 pub(super) enum Owners<'a> {
-    /// The kernel probes.
-    Probes(Lookup<'a>),
+    /// The kernel probes; `older`: for sockets that they were not told of at start.
+    Probes {
+        lookup: Lookup<'a>,
+        older: Option<Box<SockDiag>>,
+    },
     /// Socket diagnostics in the reader's namespace.
     SockDiag(Box<SockDiag>),
 }
 
 impl<'a> Owners<'a> {
     /// The probes if there are any, else socket diagnostics in `netns`.
-    pub(super) fn open(probes: Option<Lookup<'a>>, netns: Option<&Path>) -> Result<Self, DiagError> {
-        match probes {
-            Some(lookup) => Ok(Self::Probes(lookup)),
-            None => Ok(Self::SockDiag(Box::new(SockDiag::open(netns)?))),
-        }
+    pub(super) fn open(probes: Option<&'a Probes>, netns: Option<&Path>) -> Result<Self, DiagError> {
+        let diag = || SockDiag::open(netns).map(Box::new);
+        let Some(probes) = probes else {
+            return Ok(Self::SockDiag(diag()?));
+        };
+        Ok(Self::Probes {
+            lookup: probes.lookup(),
+            older: match probes.seeded() {
+                Ok(_) => None,
+                // The probes answer for the rest without it.
+                Err(_) => diag()
+                    .inspect_err(|error| {
+                        tracing::warn!("sockets older than the agent have no owner: {error}");
+                    })
+                    .ok(),
+            },
+        })
     }
 
     /// The owner of an entry's packet, which was logged in the interval `logged`.
@@ -37,23 +52,34 @@ impl<'a> Owners<'a> {
         let Some(hook) = entry.hook().and_then(inet_number) else {
             return Attribution::Unowned(Reason::UnsupportedFamily);
         };
+        let place = Place {
+            hook,
+            indev: entry.indev(),
+            outdev: entry.outdev(),
+        };
         match self {
-            Self::Probes(lookup) => lookup
-                .owner(netns, hook, packet, entry.network_payload(), logged)
-                .unwrap_or_else(|error| {
-                    tracing::warn!("owner lookup: {error}");
-                    Attribution::Unowned(Reason::Missed)
-                }),
-            Self::SockDiag(diag) => {
-                let place = Place {
-                    hook,
-                    indev: entry.indev(),
-                    outdev: entry.outdev(),
-                };
-                diag.lookup(place, packet)
+            Self::Probes { lookup, older } => {
+                let answer = lookup
+                    .owner(netns, hook, packet, entry.network_payload(), logged)
+                    .unwrap_or_else(|error| {
+                        tracing::warn!("owner lookup: {error}");
+                        Attribution::Unowned(Reason::Missed)
+                    });
+                match (answer, older) {
+                    (Attribution::Unowned(Reason::OlderThanAgent | Reason::NoSocket), Some(diag)) => {
+                        older_owner(diag, place, packet).unwrap_or(answer)
+                    }
+                    _ => answer,
+                }
             }
+            Self::SockDiag(diag) => diag.lookup(place, packet),
         }
     }
+}
+
+/// The owner of a socket that the probes do not know. What they said about the packet stands unless a process is found.
+fn older_owner(diag: &mut SockDiag, place: Place, packet: &Packet) -> Option<Attribution> {
+    Some(diag.lookup(place, packet)).filter(|found| found.owner().is_some())
 }
 
 /// `NF_INET_*` of the hooks that have local sockets; ingress, before routing, has none.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::RunError;
 use crate::cli::AttributionArg;
-use crate::owner::{Counters, Probes};
+use crate::owner::{Counters, Probes, Seeded};
 use crate::telemetry::metrics::CounterFamily;
 
 /// The probes, or `None` when the agent runs without them.
@@ -29,6 +29,15 @@ pub(super) fn open(choice: AttributionArg, groups: &[u16]) -> Result<Option<Prob
         Ok(probes) => {
             for missing in probes.missing() {
                 tracing::warn!("{missing}; some packets will have no owner");
+            }
+            match probes.seeded() {
+                Ok(Seeded { sockets, shared }) => tracing::info!(
+                    "{sockets} sockets are older than the agent and known now, {shared} of them shared by several processes"
+                ),
+                Err(error) => tracing::warn!(
+                    "the probes do not know sockets older than the agent: {error}; their owners come from inet_diag and /proc \
+                     after the fact (sockdiag) until the process sends, accepts or connects"
+                ),
             }
             Ok(Some(probes))
         }

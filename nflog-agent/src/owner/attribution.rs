@@ -110,19 +110,22 @@ pub enum Method {
     Tombstone,
     /// The packet's own socket, handed over to this process (fork, `SCM_RIGHTS`), which sends on it.
     Sender,
+    /// The packet's socket, or the listener it is for, is older than the agent; this process held it when the agent started.
+    Seeded,
     /// Asked of the kernel after the fact (`inet_diag` and `/proc`).
     SockDiag,
 }
 
 impl Method {
     /// All methods.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Socket,
         Self::Accepted,
         Self::Inherited,
         Self::Listener,
         Self::Tombstone,
         Self::Sender,
+        Self::Seeded,
         Self::SockDiag,
     ];
 
@@ -136,6 +139,7 @@ impl Method {
             Self::Listener => "listener",
             Self::Tombstone => "tombstone",
             Self::Sender => "sender",
+            Self::Seeded => "seeded",
             Self::SockDiag => "sockdiag",
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::Netns;
+use crate::support::{Netns, wait_for};
 
 const ROLE: &str = "NFLOG_TEST_ROLE";
 const ADDRESS: &str = "NFLOG_TEST_ADDRESS";
@@ -24,7 +24,7 @@ pub(crate) struct Workload {
     child: Child,
     stdin: Option<ChildStdin>,
     /// Open to the end: the test harness in the child writes to it.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     cgroup: PathBuf,
     /// What it said about itself.
     pub(crate) truth: Truth,
@@ -44,6 +44,12 @@ impl Workload {
     /// client has exchanged its messages.
     #[track_caller]
     pub(crate) fn start(netns: &Netns, role: &str, address: SocketAddr) -> Self {
+        Self::start_with(netns, role, address, Stdio::piped())
+    }
+
+    /// The same, with `stdin` in place of the pipe by which it is told and released.
+    #[track_caller]
+    pub(crate) fn start_with(netns: &Netns, role: &str, address: SocketAddr, stdin: Stdio) -> Self {
         let program = env::current_exe().unwrap();
         let mut command = Command::new(program);
         let cgroup = cgroup2_root().join(format!(
@@ -62,7 +68,7 @@ impl Workload {
             .env(ROLE, role)
             .env(ADDRESS, address.to_string())
             .env(CGROUP, &cgroup);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped());
         // Not by `ip netns exec`, which hides the cgroup file system behind a new /sys.
         let mut child = netns.run(|| command.spawn()).unwrap();
         let stdin = child.stdin.take();
@@ -76,10 +82,34 @@ impl Workload {
         Self {
             child,
             stdin,
-            _stdout: stdout,
+            stdout,
             cgroup,
             truth,
         }
+    }
+
+    /// Lets it act, and waits until it has.
+    #[track_caller]
+    pub(crate) fn act(&mut self) {
+        self.stdin.as_mut().expect("a pipe").write_all(b"act\n").unwrap();
+        let done = self
+            .stdout
+            .by_ref()
+            .lines()
+            .map(Result::unwrap)
+            .any(|line| line == "DONE");
+        assert!(done, "process {} ended before it had acted", self.truth.pid);
+    }
+
+    /// Stops it and its children where they are, or lets them go on; the kernel goes on in either case.
+    #[track_caller]
+    pub(crate) fn freeze(&self, frozen: bool) {
+        fs::write(self.cgroup.join("cgroup.freeze"), u8::from(frozen).to_string()).unwrap();
+        let event = format!("frozen {}", u8::from(frozen));
+        wait_for("the freezer", || {
+            let events = fs::read_to_string(self.cgroup.join("cgroup.events")).unwrap();
+            events.lines().any(|line| line == event).then_some(())
+        });
     }
 
     /// Lets it close its socket and end.
@@ -106,7 +136,7 @@ impl Drop for Workload {
 }
 
 impl Truth {
-    fn print(self) {
+    pub(crate) fn print(self) {
         println!("\nTRUTH {} {} {}", self.pid, self.cgroup, self.address);
     }
 
@@ -120,7 +150,7 @@ impl Truth {
     }
 
     /// About this process, which moves into its cgroup first.
-    fn about_myself(address: SocketAddr) -> Self {
+    pub(crate) fn about_myself(address: SocketAddr) -> Self {
         let cgroup = env::var_os(CGROUP).unwrap();
         Self {
             pid: std::process::id().into(),
@@ -143,7 +173,7 @@ fn workload() {
         "tcp-client" => tcp_client(address),
         "udp-server" => udp_server(address),
         "udp-client" => udp_client(address),
-        role => panic!("no role {role}"),
+        role => crate::older::play(role, address),
     }
 }
 
@@ -197,7 +227,7 @@ fn udp_client(address: SocketAddr) {
 }
 
 /// Until the test closes our standard input.
-fn until_released() {
+pub(crate) fn until_released() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 

@@ -183,13 +183,16 @@ fn received_without_socket(
 #[inline(always)]
 fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) -> Option<Found> {
     let tcp = key.protocol == IPPROTO_TCP;
-    if tcp && key.hook > NF_INET_LOCAL_IN && detail & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
+    let outgoing = key.hook > NF_INET_LOCAL_IN;
+    let mut sends = outgoing && !tcp;
+    if tcp && outgoing && detail & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
         match transmits(sock) {
-            Some(Sender::Current) | None => {}
+            Some(Sender::Current) => sends = true,
             Some(Sender::Unknown) => return Some(Found::nobody(reason::AMBIGUOUS)),
+            None => {}
         }
     }
-    if let Some(found) = by_socket(sock, tuple) {
+    if let Some(found) = by_socket(sock, tuple, sends) {
         return Some(found);
     }
     match sock.holder() {

@@ -5,5 +5,6 @@ mod endpoint;
 mod handshake;
 mod log;
 mod port;
+mod seed;
 mod send;
 mod tcp;

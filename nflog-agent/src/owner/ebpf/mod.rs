@@ -6,6 +6,7 @@ mod btf;
 mod error;
 mod offsets;
 mod probes;
+mod seed;
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +21,7 @@ use nflog_common::{
 pub use btf::BtfError;
 pub use error::OpenError;
 use probes::attach_all;
+pub use seed::{SeedError, Seeded};
 
 use super::key::{packet_key, receipt_key};
 use super::{Attribution, Comm, Method, Owner, Reason};
@@ -36,10 +38,12 @@ pub struct Probes {
     receipts_left: Array<MapData, u64>,
     counters: Counters,
     missing: Vec<OpenError>,
+    seeded: Result<Seeded, SeedError>,
 }
 
 impl Probes {
-    /// Loads the programs, tells them the NFLOG groups to watch, and attaches them.
+    /// Loads the programs, tells them the NFLOG groups to watch, attaches them, and tells them of the sockets that are there
+    /// already.
     ///
     /// `log_level` is the highest level of the programs' own messages (`aya-log`); `None` compiles them out at load.
     ///
@@ -61,11 +65,17 @@ impl Probes {
             .map_err(|source| OpenError::Load(Box::new(source)))?;
         watch(&mut ebpf, groups)?;
         let missing = attach_all(&mut ebpf)?;
+        // The probes see all that is opened from here on, and what they saw is never overwritten.
+        let outcome = seed::seed(&mut ebpf);
         // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
         let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
         let receipts = HashMap::try_from(take(&mut ebpf, "RECEIPTS")?)?;
         let receipts_left = Array::try_from(take(&mut ebpf, "RECEIPTS_LEFT")?)?;
         let counters = Counters(Arc::new(PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?));
+        let seeded = match outcome {
+            Ok(()) => Ok(counters.seeded()?),
+            Err(error) => Err(error),
+        };
         Ok(Self {
             ebpf,
             packets,
@@ -73,6 +83,7 @@ impl Probes {
             receipts_left,
             counters,
             missing,
+            seeded,
         })
     }
 
@@ -81,6 +92,18 @@ impl Probes {
     #[must_use]
     pub fn missing(&self) -> &[OpenError] {
         &self.missing
+    }
+
+    /// The sockets older than the agent that the probes know, or why they know none or not all of them.
+    ///
+    /// # Errors
+    /// When the kernel has no iterator over files, or refuses it. Packets of such sockets then have no owner until the
+    /// process sends, accepts or connects.
+    pub const fn seeded(&self) -> Result<Seeded, &SeedError> {
+        match &self.seeded {
+            Ok(seeded) => Ok(*seeded),
+            Err(error) => Err(error),
+        }
     }
 
     /// The programs' messages, to be read with `aya-log`.
@@ -123,6 +146,14 @@ impl Counters {
             *total = self.0.get(&(*stat as u32), 0)?.iter().sum();
         }
         Ok(totals)
+    }
+
+    fn seeded(&self) -> Result<Seeded, MapError> {
+        let total = |stat: Stat| -> Result<u64, MapError> { Ok(self.0.get(&(stat as u32), 0)?.iter().sum()) };
+        Ok(Seeded {
+            sockets: total(Stat::Seeded)?,
+            shared: total(Stat::SeededShared)?,
+        })
     }
 }
 
@@ -211,6 +242,7 @@ fn attribution(answer: &Answer) -> Attribution {
         method::LISTENER => Method::Listener,
         method::TOMBSTONE => Method::Tombstone,
         method::SENDER => Method::Sender,
+        method::SEEDED => Method::Seeded,
         _ => return Attribution::Unowned(no_owner(answer.reason)),
     };
     Attribution::Owned {
