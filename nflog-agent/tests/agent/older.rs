@@ -326,7 +326,7 @@ fn a_datagram_socket_of_two_processes_is_nobodys_until_one_sends() {
     }
     for seen in sent {
         assert_owner(seen, &heir.truth);
-        assert_eq!(method(seen), "socket", "{seen:?}");
+        assert_eq!(method(seen), "sender", "{seen:?}");
     }
 }
 
