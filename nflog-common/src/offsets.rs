@@ -33,6 +33,7 @@ pub struct Offsets {
     pub sock_net: u16,
     pub sock_flags: u16,
     pub sock_protocol: u16,
+    pub sock_type: u16,
     pub sock_socket: u16,
     pub sock_lock_owned: u16,
     pub sock_backlog_len: u16,

@@ -168,6 +168,7 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sock_net: 0,
     sock_flags: 0,
     sock_protocol: 0,
+    sock_type: 0,
     sock_socket: 0,
     sock_lock_owned: 0,
     sock_backlog_len: 0,

@@ -29,6 +29,7 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sock_net: at("sock", "__sk_common.skc_net.net")?,
         sock_flags: at("sock", "__sk_common.skc_flags")?,
         sock_protocol: at("sock", "sk_protocol")?,
+        sock_type: at("sock", "sk_type")?,
         sock_socket: at("sock", "sk_socket")?,
         sock_lock_owned: at("sock", "sk_lock.owned")?,
         sock_backlog_len: at("sock", "sk_backlog.len")?,
