@@ -14,6 +14,7 @@ pub(crate) const IPPROTO_SCTP: u8 = 132;
 pub(crate) const TCP_CLOSE: u8 = 7;
 pub(crate) const SOCK_DGRAM: u16 = 2;
 const SOCK_DEAD: u64 = 1;
+const SOCK_STREAM: u16 = 1;
 
 /// Reads an IPv4 address as `::ffff:a.b.c.d`.
 #[inline(always)]
@@ -145,7 +146,10 @@ impl Sock {
     #[inline(always)]
     fn is_subflow(self) -> bool {
         let offset = offset!(tcp_sock_is_mptcp);
-        offset != 0 && self.protocol() == Some(IPPROTO_TCP) && self.0.read_or_zero::<u8>(offset) != 0
+        // Anything else is no `struct tcp_sock`: TCP's control sockets are raw, and MPTCP's own number is a larger one.
+        let stream = self.0.read_or_zero::<u16>(offset!(sock_type)) == SOCK_STREAM
+            && self.0.read_or_zero::<u16>(offset!(sock_protocol)) == IPPROTO_TCP as u16;
+        offset != 0 && stream && self.0.read_or_zero::<u8>(offset) != 0
     }
 
     /// Whether a process holds the socket's lock (`lock_sock`, up to and including `release_sock`'s backlog). While it does,

@@ -23,7 +23,7 @@ fn close(world: &World, case: &mut Case) {
     server.receive(theirs, 1);
     server.close(theirs);
     server.end();
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let flow = world.a.flow("tcp", local, at);
     case.judge("output", flow.output(&entries), 4, &Expected::Owner(client_truth));
     case.judge("input", flow.input(&entries), 2, &Expected::Owner(client_truth));
@@ -52,7 +52,7 @@ fn tcp_port(world: &World, case: &mut Case) {
         server.close(theirs);
         let truth = client.truth;
         client.end();
-        let entries = world.since(from, &[&world.a]);
+        let entries = world.since(&from, &[&world.a]);
         let flow = world.a.flow("tcp", local, at);
         case.judge("output", flow.output(&entries), 4, &Expected::Owner(truth));
         case.judge("input", flow.input(&entries), 1, &Expected::Owner(truth));
@@ -74,7 +74,7 @@ fn udp_port(world: &World, case: &mut Case) {
         owner.receive(slot, 10);
         let truth = owner.truth;
         owner.end();
-        let entries = world.since(from, &[&world.a]);
+        let entries = world.since(&from, &[&world.a]);
         let flow = world.a.flow("udp", local, at);
         // Datagrams in the batch in which the port changed hands are not told apart.
         let expected = Expected::OwnerOr(truth, &["ambiguous"]);
@@ -95,7 +95,7 @@ fn short_lived(world: &World, case: &mut Case) {
     let (client_truth, server_truth) = (client.truth, server.truth);
     client.end();
     server.end();
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let flow = world.a.flow("tcp", local, at);
     case.judge("output", flow.output(&entries), 4, &Expected::Owner(client_truth));
     case.judge("input", flow.input(&entries), 2, &Expected::Owner(client_truth));

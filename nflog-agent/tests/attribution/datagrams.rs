@@ -28,7 +28,7 @@ fn unconnected(world: &World, case: &mut Case) {
     let local = SocketAddr::new(world.a.address(case.family), client.local(mine).port());
     server.send_to(theirs, 10, local);
     client.receive(mine, 10);
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     let flow = world.a.flow("udp", local, at);
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(client.truth));
     case.judge("input", flow.input(&entries), 1, &Expected::Owner(client.truth));
@@ -44,7 +44,7 @@ fn server(world: &World, case: &mut Case) {
     server.receive(theirs, 10);
     server.send_to(theirs, 10, local);
     client.receive(mine, 10);
-    let entries = world.since(from, &[&world.b]);
+    let entries = world.since(&from, &[&world.b]);
     let flow = world.b.flow("udp", at, local);
     case.judge("input", flow.input(&entries), 1, &Expected::Owner(server.truth));
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(server.truth));
@@ -59,7 +59,7 @@ fn connected(world: &World, case: &mut Case) {
     server.receive(theirs, 10);
     server.send_to(theirs, 10, local);
     client.receive(mine, 10);
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     let flow = world.a.flow("udp", local, at);
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(client.truth));
     case.judge("input", flow.input(&entries), 1, &Expected::Owner(client.truth));
@@ -76,7 +76,7 @@ fn many_peers(world: &World, case: &mut Case) {
         server.send_to(theirs, 1200, *local);
         client.receive(*mine, 1500);
     }
-    let entries = world.since(from, &[&world.b]);
+    let entries = world.since(&from, &[&world.b]);
     let flows: Vec<_> = peers
         .iter()
         .map(|(_, local)| world.b.flow("udp", at, *local))
@@ -126,7 +126,7 @@ fn ping(world: &World, case: &mut Case) {
     client.send_to_as(mine, echo_request(case.family), 16, to);
     client.receive(mine, 64);
     let id = client.local(mine).port();
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     let truth = Expected::Owner(client.truth);
     case.judge("output", echoes(&entries, &world.a, "output", id), 1, &truth);
     case.judge("input", echoes(&entries, &world.a, "input", id), 1, &truth);
@@ -142,7 +142,7 @@ fn raw_icmp(world: &World, case: &mut Case) {
     // The identifier is the 5th and 6th byte, which are 0 in our messages; length tells ours from others'.
     client.send_to_as(mine, echo_request(case.family), 77, to);
     client.receive(mine, 200);
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     let length = if to.is_ipv4() { 20 + 77 } else { 40 + 77 };
     let ours = |seen: &&Seen| seen.number("nflog.packet.length") == Some(length);
     let output = echoes(&entries, &world.a, "output", 0).filter(ours);
@@ -166,7 +166,7 @@ fn raw_protocol(world: &World, case: &mut Case) {
     let mine = client.socket("raw 253", at);
     client.send_to(mine, 32, at);
     server.receive(theirs, 100);
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let ours = |site: &Site, hook: &str, seen: &Seen| {
         seen.number("nflog.netns.inode") == Some(site.inode.into())
             && seen.text("nflog.hook") == Some(hook)
@@ -196,7 +196,7 @@ fn short_lived(world: &World, case: &mut Case) {
     server.receive(theirs, 10);
     let server_truth = server.truth;
     server.end();
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let flow = world.a.flow("udp", local, at);
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(truth));
     let flow = world.b.flow("udp", at, local);
@@ -211,7 +211,7 @@ fn fragments(world: &World, case: &mut Case) {
     let from = world.now(&[&world.a, &world.b]);
     client.send(mine, 4000);
     server.receive(theirs, 5000);
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let flow = world.a.flow("udp", local, at);
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(client.truth));
     let flow = world.b.flow("udp", at, local);

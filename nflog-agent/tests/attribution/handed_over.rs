@@ -22,7 +22,7 @@ fn prefork(world: &World, case: &mut Case) {
     let before = world.now(&[&world.b]);
     let (mine, local) = client.connected("tcp", at);
     let flow = world.b.flow("tcp", at, local);
-    let entries = world.since(before, &[&world.b]);
+    let entries = world.since(&before, &[&world.b]);
     // Until one of them accepts, the connection is the master's, who listens.
     case.judge("input", flow.input(&entries), 2, &Expected::Owner(master.truth));
     let accepted = world.now(&[&world.b]);
@@ -32,7 +32,7 @@ fn prefork(world: &World, case: &mut Case) {
     worker.send(theirs, 100);
     client.receive(mine, 100);
     worker.close(theirs);
-    let entries = world.since(accepted, &[&world.b]);
+    let entries = world.since(&accepted, &[&world.b]);
     case.judge("input", flow.input(&entries), 2, &Expected::Owner(worker.truth));
     case.judge("output", flow.output(&entries), 2, &Expected::Owner(worker.truth));
 }
@@ -52,7 +52,7 @@ fn accept_then_fork(world: &World, case: &mut Case) {
     child.receive(0, 100);
     child.send(0, 60_000);
     client.receive(mine, 60_000);
-    let entries = world.since(from, &[&world.b]);
+    let entries = world.since(&from, &[&world.b]);
     case.judge("output", flow.output(&entries), 3, &Expected::Owner(child.truth));
     case.judge("input", flow.input(&entries), 3, &Expected::Owner(child.truth));
 }
@@ -68,7 +68,7 @@ fn passed_connection(world: &World, case: &mut Case) {
     server.receive(theirs, 100);
     server.send(theirs, 100);
     taker.receive(mine, 100);
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     let flow = world.a.flow("tcp", local, at);
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(taker.truth));
     case.judge("input", flow.input(&entries), 1, &Expected::Owner(taker.truth));
@@ -86,7 +86,7 @@ fn passed_listener(world: &World, case: &mut Case) {
     service.receive(theirs, 100);
     service.send(theirs, 100);
     client.receive(mine, 100);
-    let entries = world.since(from, &[&world.b]);
+    let entries = world.since(&from, &[&world.b]);
     let flow = world.b.flow("tcp", at, local);
     case.judge(
         "output",
@@ -107,7 +107,7 @@ fn passed_datagrams(world: &World, case: &mut Case) {
     let from = world.now(&[&world.a]);
     taker.send_to(mine, 10, at);
     peer.receive(theirs, 10);
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     let flow = world.a.flow("udp", local, at);
     // Datagrams leave no receipts: in the batch of the change they are not told apart.
     let expected = Expected::OwnerOr(taker.truth, &["ambiguous"]);
@@ -118,7 +118,7 @@ fn passed_datagrams(world: &World, case: &mut Case) {
     peer.receive(theirs, 10);
     peer.send_to(theirs, 10, local);
     taker.receive(mine, 10);
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(taker.truth));
     case.judge("input", flow.input(&entries), 1, &Expected::Owner(taker.truth));
 }
@@ -150,7 +150,7 @@ fn reuseport(world: &World, case: &mut Case) {
     chosen.receive(theirs, 100);
     chosen.send(theirs, 100);
     client.receive(mine, 100);
-    let entries = world.since(from, &[&world.b]);
+    let entries = world.since(&from, &[&world.b]);
     // Before the kernel has chosen, that is for the SYN, any of them could be meant.
     let expected = Expected::OwnerOr(chosen.truth, &["ambiguous"]);
     case.judge("input", flow.input(&entries), 3, &expected);

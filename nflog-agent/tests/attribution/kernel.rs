@@ -37,7 +37,7 @@ fn vxlan(world: &World, case: &mut Case) {
     let (mine, local) = client.connected("udp", at);
     client.send(mine, 10);
     server.receive(theirs, 10);
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let outer = |site: &crate::world::Site, hook: &'static str| {
         let (inode, family) = (site.inode, case.family);
         let address = world.b.address(family);
@@ -70,7 +70,7 @@ fn echo(world: &World, case: &mut Case) {
     let from = world.now(&[&world.b]);
     client.send_to_as(mine, request, 99, to);
     client.receive(mine, 200);
-    let entries = world.since(from, &[&world.b]);
+    let entries = world.since(&from, &[&world.b]);
     let length = 99 + if to.is_ipv4() { 20 } else { 40 };
     let echoes = |hook: &'static str| {
         entries.iter().filter(move |seen: &&Seen| {
@@ -94,7 +94,7 @@ fn closed_port(world: &World, case: &mut Case) {
     let local = client.bind(slot, world.a.any_port(case.family));
     let refused = client.attempt(&format!("connect {slot} {at}"));
     assert!(refused.is_err(), "the port is closed: {refused:?}");
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let flow = world.a.flow("tcp", local, at);
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(client.truth));
     case.judge("input", flow.input(&entries), 1, &Expected::Owner(client.truth));
@@ -127,7 +127,7 @@ fn syn_cookies(world: &World, case: &mut Case) {
     let theirs = server.accept(listener);
     client.send(mine, 100);
     server.receive(theirs, 100);
-    let entries = world.since(from, &[&world.d]);
+    let entries = world.since(&from, &[&world.d]);
     let flow: Flow = world.d.flow("tcp", at, local);
     let truth = Expected::Owner(server.truth);
     case.judge("input", flow.input(&entries), 3, &truth);

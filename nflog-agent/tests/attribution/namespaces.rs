@@ -29,7 +29,7 @@ fn overlap(world: &World, case: &mut Case) {
         ends.push((site.flow("udp", bound, at), client));
         ends.push((site.flow("udp", at, bound), server));
     }
-    let entries = world.since(from, &sites);
+    let entries = world.since(&from, &sites);
     for (flow, worker) in &ends {
         let sends = flow.output(&entries).count();
         let expected = Expected::Owner(worker.truth);
@@ -53,7 +53,7 @@ fn forwarded(world: &World, case: &mut Case) {
     let theirs = server.accept(listener);
     client.send(mine, 100);
     server.receive(theirs, 100);
-    let entries = world.since(from, &sites);
+    let entries = world.since(&from, &sites);
     let passing = |hook: &'static str| {
         entries.iter().filter(move |seen: &&Seen| {
             seen.number("nflog.netns.inode") == Some(world.r.inode.into())
@@ -81,7 +81,7 @@ fn macvlan(world: &World, case: &mut Case) {
     server.receive(theirs, 10);
     server.send_to(theirs, 10, local);
     client.receive(mine, 10);
-    let entries = world.since(from, &sites);
+    let entries = world.since(&from, &sites);
     let flow = world.m.flow("udp", local, at);
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(client.truth));
     case.judge("input", flow.input(&entries), 1, &Expected::Owner(client.truth));

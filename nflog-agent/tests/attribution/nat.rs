@@ -54,7 +54,7 @@ fn exchange(
     server.receive(theirs, 100);
     server.send(theirs, 100);
     client.receive(mine, 100);
-    let entries = world.since(from, &sites);
+    let entries = world.since(&from, &sites);
     let truths = [client.truth, server.truth].map(|truth| Expected::OwnerOr(truth, UNTIL_CONNTRACK));
     judge(case, &entries, truths);
 }

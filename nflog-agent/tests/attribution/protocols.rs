@@ -27,7 +27,7 @@ fn udp_lite(world: &World, case: &mut Case) {
     server.receive(theirs, 10);
     server.send_to(theirs, 10, local);
     client.receive(mine, 10);
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     for (flow, truth) in [
         (world.a.flow("udplite", local, at), client.truth),
         (world.b.flow("udplite", at, local), server.truth),
@@ -55,7 +55,7 @@ fn sctp(world: &World, case: &mut Case) {
     server.receive(theirs, 100);
     server.send(theirs, 100);
     client.receive(mine, 100);
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     // On the way in SCTP has no early demultiplexing, and one endpoint has many associations and addresses.
     for (site, local, remote, truth) in [
         (&world.a, local, at, client.truth),
@@ -91,7 +91,7 @@ fn dual_stack(world: &World, case: &mut Case) {
     client.send(mine, 10);
     server.receive(datagrams, 10);
     let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     for (transport, local, remote, at_least) in [
         ("tcp", canonical(from_tcp), tcp, 3),
         ("udp", canonical(from_udp), udp, 1),
@@ -131,7 +131,7 @@ fn side_by_side(world: &World, case: &mut Case) {
     server.receive(theirs, 10);
     server.send_to(theirs, 10, local);
     client.receive(mine, 10);
-    let entries = world.since(from, &[&world.b]);
+    let entries = world.since(&from, &[&world.b]);
     let flow = world.b.flow("udp", at, local);
     case.judge("input", flow.input(&entries), 1, &Expected::Owner(truth));
     case.judge("output", flow.output(&entries), 1, &Expected::Owner(truth));
@@ -161,7 +161,7 @@ fn mptcp(world: &World, case: &mut Case) {
     server.receive(theirs, 1000);
     server.send(theirs, 1000);
     client.receive(mine, 1000);
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     for (flow, truth) in [
         (world.a.flow("tcp", local, at), client.truth),
         (world.b.flow("tcp", at, local), server.truth),

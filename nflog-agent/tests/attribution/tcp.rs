@@ -25,7 +25,7 @@ fn dropped(world: &World, case: &mut Case) {
     client.ask(&format!("set {slot} user-timeout"));
     let refused = client.attempt(&format!("connect {slot} {remote}"));
     assert!(refused.is_err(), "the SYN was dropped: {refused:?}");
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     let flow = world.a.flow("tcp", local, remote);
     let truth = Expected::Owner(client.truth);
     // The SYN and at least one retransmission by the timer.
@@ -46,7 +46,7 @@ fn softirq(world: &World, case: &mut Case) {
     client.receive(mine, 60_000);
     client.close(mine);
     server.close(theirs);
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let flow = world.a.flow("tcp", local, at);
     case.judge("output", flow.output(&entries), 8, &Expected::Owner(client.truth));
     case.judge("input", flow.input(&entries), 8, &Expected::Owner(client.truth));
@@ -83,7 +83,7 @@ fn opened(world: &World, case: &Case, with_data: bool) -> (Flow, Vec<Seen>, Expe
     if with_data {
         client.send(mine, 1000);
     }
-    let entries = world.since(from, &[&world.b]);
+    let entries = world.since(&from, &[&world.b]);
     (
         world.b.flow("tcp", at, local),
         entries,
@@ -101,7 +101,7 @@ fn threads(world: &World, case: &mut Case) {
     let theirs: usize = server.ask(&format!("thread accept {listener}")).parse().unwrap();
     client.ask(&format!("thread send {mine} 100"));
     server.receive(theirs, 100);
-    let entries = world.since(from, &[&world.a, &world.b]);
+    let entries = world.since(&from, &[&world.a, &world.b]);
     let flow = world.a.flow("tcp", local, at);
     case.judge("output", flow.output(&entries), 3, &Expected::Owner(client.truth));
     let flow = world.b.flow("tcp", at, local);
@@ -129,7 +129,7 @@ fn loopback(world: &World, case: &mut Case) {
     client.receive(mine, 100);
     client.close(mine);
     server.close(theirs);
-    let entries = world.since(from, &[&world.a]);
+    let entries = world.since(&from, &[&world.a]);
     for (local, remote, truth) in [(local, at, client.truth), (at, local, server.truth)] {
         let flow = world.a.flow("tcp", local, remote);
         case.judge("output", flow.output(&entries), 4, &Expected::Owner(truth));

@@ -7,7 +7,7 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::case::Family;
@@ -120,7 +120,7 @@ impl Site {
         Worker::start(&self.netns)
     }
 
-    /// Sends a datagram over loopback from a port of its own; what was logged here before it comes out before it.
+    /// Sends a datagram over loopback from a port of its own.
     fn mark(&self) -> SocketAddr {
         self.netns.run(|| {
             let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -146,9 +146,8 @@ pub(crate) struct World {
     pub(crate) m: Site,
 }
 
-/// A moment in what the agent says.
-#[derive(Clone, Copy)]
-pub(crate) struct Moment(usize);
+/// A moment: for each site, by namespace inode, the sequence number of the last packet logged before it.
+pub(crate) struct Moment(Vec<(u64, u64)>);
 
 impl World {
     /// The one that other tests are using, or a new one. It ends with the last test that holds it.
@@ -238,33 +237,57 @@ impl World {
         drop(world);
     }
 
-    /// Now. Everything that is logged at `sites` later comes out later.
-    pub(crate) fn now(&self, sites: &[&Site]) -> Moment {
-        self.settle(sites);
-        Moment(self.seen.lock().unwrap().len())
-    }
-
-    /// What was logged at `sites` since `moment`, and whatever else came out meanwhile.
-    pub(crate) fn since(&self, moment: Moment, sites: &[&Site]) -> Vec<Seen> {
-        std::thread::sleep(AFTERMATH);
-        self.settle(sites);
-        self.seen.lock().unwrap()[moment.0..].to_vec()
-    }
-
-    /// Waits until all that was logged so far at `sites` has come out.
+    /// Now.
     #[track_caller]
-    fn settle(&self, sites: &[&Site]) {
-        for site in sites {
-            let marker = site.mark();
-            wait_for("a marker", || {
-                let mut seen = self.seen.lock().unwrap();
-                seen.extend(Seen::from_json(&self.agent.take_output()));
-                seen.iter()
-                    .rev()
-                    .any(|entry| is_marker(entry, site, marker))
-                    .then_some(())
-            });
+    pub(crate) fn now(&self, sites: &[&Site]) -> Moment {
+        let last = |site: &&Site| (u64::from(site.inode), self.settle(site));
+        Moment(sites.iter().map(last).collect())
+    }
+
+    /// What was logged at `sites` since `moment`, which must have been of the same sites.
+    #[track_caller]
+    pub(crate) fn since(&self, moment: &Moment, sites: &[&Site]) -> Vec<Seen> {
+        std::thread::sleep(AFTERMATH);
+        let Moment(end) = self.now(sites);
+        let mut entries = Vec::new();
+        for ((inode, first), (other, last)) in moment.0.iter().zip(end) {
+            assert_eq!(*inode, other, "the sites of the moment");
+            // Batches can overtake each other on their way out; no packet is lost.
+            entries.extend(wait_for("all entries", || {
+                let seen = self.read();
+                let logged_then = |entry: &&Seen| {
+                    entry.number("nflog.netns.inode") == Some(*inode)
+                        && entry
+                            .number("nflog.seq")
+                            .is_some_and(|seq| *first < seq && seq <= last)
+                };
+                let entries: Vec<_> = seen.iter().filter(logged_then).cloned().collect();
+                (entries.len() as u64 == last - first).then_some(entries)
+            }));
         }
+        entries
+    }
+
+    /// Has a packet logged at `site`, and answers its sequence number.
+    #[track_caller]
+    fn settle(&self, site: &Site) -> u64 {
+        // An earlier marker can have had the same port.
+        let before = self.read().len();
+        let marker = site.mark();
+        wait_for("a marker", || {
+            let seen = self.read();
+            let entry = seen[before..]
+                .iter()
+                .find(|entry| is_marker(entry, site, marker))?;
+            entry.number("nflog.seq")
+        })
+    }
+
+    /// All that came out so far.
+    fn read(&self) -> MutexGuard<'_, Vec<Seen>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.extend(Seen::from_json(&self.agent.take_output()));
+        seen
     }
 }
 

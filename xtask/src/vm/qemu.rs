@@ -18,9 +18,10 @@ use crate::vm::accelerator::Accelerator;
 use crate::vm::kernel::Kernel;
 use crate::vm::protocol::{Event, is_splat};
 
-/// The watchdogs are off because under emulation they measure the load of the host; a guest that hangs meets the deadline.
-const KERNEL_COMMAND_LINE: &str =
-    "console=ttyS0 panic=-1 oops=panic loglevel=5 net.ifnames=0 nowatchdog rcupdate.rcu_cpu_stall_suppress=1";
+/// The watchdogs and the timer's check at boot are off because under emulation they measure the load of the host; a guest that
+/// hangs meets the deadline.
+const KERNEL_COMMAND_LINE: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 net.ifnames=0 nowatchdog no_timer_check \
+                                   rcupdate.rcu_cpu_stall_suppress=1";
 
 /// How long a guest may take.
 #[derive(Clone, Copy, Debug)]
