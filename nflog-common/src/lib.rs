@@ -9,9 +9,11 @@ mod offsets;
 mod owner;
 #[cfg(feature = "user")]
 mod pod;
+mod socket;
 mod stats;
 
 pub use key::PacketKey;
 pub use offsets::{Field, Offsets};
 pub use owner::{COMM_LEN, LoggedOwner, SocketOwner, method, reason};
+pub use socket::{PortKey, SocketTuple, TOMBSTONE_NS, Tombstone, TrackedSocket};
 pub use stats::Stat;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::nflog::{Entry, Family, Hook};
-use crate::owner::{Attribution, DiagError, Lookup, Place, Reason, SockDiag};
+use crate::owner::{Attribution, Connection, DiagError, Lookup, Place, Reason, SockDiag};
 use crate::packet::Packet;
 
 /// The owner source of one reader.
@@ -39,7 +39,7 @@ impl<'a> Owners<'a> {
         };
         match self {
             Self::Probes(lookup) => lookup
-                .owner(netns, hook, packet, logged_after)
+                .owner(netns, hook, packet, connection(entry).as_ref(), logged_after)
                 .unwrap_or_else(|error| {
                     tracing::warn!("owner lookup: {error}");
                     Attribution::Unowned(Reason::Missed)
@@ -54,6 +54,13 @@ impl<'a> Owners<'a> {
             }
         }
     }
+}
+
+fn connection<'a>(entry: &Entry<'a>) -> Option<Connection<'a>> {
+    Some(Connection {
+        state: entry.ct_state()?,
+        entry: entry.conntrack()?,
+    })
 }
 
 /// `NF_INET_*` of the hooks that have local sockets; ingress, before routing, has none.

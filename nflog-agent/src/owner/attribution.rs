@@ -107,17 +107,21 @@ pub enum Method {
     Listener,
     /// The socket of this connection is gone (the kernel finishes the close, or TIME_WAIT); this process had it.
     Tombstone,
+    /// The socket of the packet's connection, found by the addresses that it had before or has after translation (NAT).
+    Conntrack,
     /// Asked of the kernel after the fact (`inet_diag` and `/proc`).
     SockDiag,
 }
 
 impl Method {
     /// All methods.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Socket,
         Self::Accepted,
         Self::Inherited,
         Self::Listener,
+        Self::Tombstone,
+        Self::Conntrack,
         Self::SockDiag,
     ];
 
@@ -130,6 +134,7 @@ impl Method {
             Self::Inherited => "inherited",
             Self::Listener => "listener",
             Self::Tombstone => "tombstone",
+            Self::Conntrack => "conntrack",
             Self::SockDiag => "sockdiag",
         }
     }

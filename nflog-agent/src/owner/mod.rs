@@ -4,11 +4,13 @@
 //! can wait.
 
 mod attribution;
+mod connection;
 mod ebpf;
 mod key;
 mod sockdiag;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
+pub use connection::Connection;
 pub use ebpf::{BtfError, Counters, Lookup, OpenError as ProbesError, Probes};
 pub use nflog_common::Stat;
 pub(crate) use sockdiag::process::{CgroupRoot, ProcFs};

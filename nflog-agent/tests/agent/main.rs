@@ -10,6 +10,7 @@ mod support;
 mod attribution;
 mod conservation;
 mod errors;
+mod nat;
 mod otlp;
 mod program;
 mod seen;

@@ -4,10 +4,10 @@ use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
-use nflog_common::{PacketKey, SocketOwner, Stat, method, reason};
+use nflog_common::{PacketKey, PortKey, SocketOwner, SocketTuple, Stat, method, reason};
 
 use crate::kernel::{Pointer, monotonic};
-use crate::maps::{GROUPS, PACKETS, PortKey, SocketTuple, WORK, Work, count, offset};
+use crate::maps::{GROUPS, PACKETS, WORK, Work, count, offset};
 use crate::packet::{
     ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, NF_INET_FORWARD, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT, TCP_ACK,
     TCP_SYN, parse, socket_tuple,

@@ -6,6 +6,7 @@ mod btf;
 mod error;
 mod offsets;
 mod probes;
+mod sockets;
 
 use std::fs;
 use std::path::Path;
@@ -13,12 +14,14 @@ use std::sync::Arc;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use nflog_common::{LoggedOwner, PacketKey, SocketOwner, Stat, method, reason};
+use nflog_common::{LoggedOwner, PacketKey, SocketOwner, SocketTuple, Stat, reason};
 
 pub use btf::BtfError;
 pub use error::OpenError;
 use probes::attach_all;
+use sockets::Sockets;
 
+use super::connection::{Claim, Connection, TCP, contradicts};
 use super::key::packet_key;
 use super::{Attribution, Comm, Method, Owner, Reason};
 use crate::packet::Packet;
@@ -30,6 +33,7 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub struct Probes {
     ebpf: Ebpf,
     packets: HashMap<MapData, PacketKey, LoggedOwner>,
+    sockets: Sockets,
     counters: Counters,
     missing: Vec<OpenError>,
 }
@@ -59,10 +63,12 @@ impl Probes {
         let missing = attach_all(&mut ebpf)?;
         // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
         let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
+        let sockets = Sockets::take(&mut ebpf)?;
         let counters = Counters(Arc::new(PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?));
         Ok(Self {
             ebpf,
             packets,
+            sockets,
             counters,
             missing,
         })
@@ -88,6 +94,7 @@ impl Probes {
     pub const fn lookup(&self) -> Lookup<'_> {
         Lookup {
             packets: &self.packets,
+            sockets: &self.sockets,
         }
     }
 
@@ -120,10 +127,14 @@ impl Counters {
 #[derive(Clone, Copy)]
 pub struct Lookup<'a> {
     packets: &'a HashMap<MapData, PacketKey, LoggedOwner>,
+    sockets: &'a Sockets,
 }
 
 impl Lookup<'_> {
     /// The owner of `packet`, logged in namespace `netns` at `hook` (`NF_INET_*`).
+    ///
+    /// `connection` is what conntrack knew of it: a second key where addresses are translated, and a check of answers that
+    /// were found by addresses which are not the socket's.
     ///
     /// `logged_after` is a lower bound of the time of the log call, `CLOCK_MONOTONIC` ns: when the answer for this tuple
     /// changed since then, it may be another packet's, and the answer is `ambiguous`.
@@ -135,32 +146,71 @@ impl Lookup<'_> {
         netns: u32,
         hook: u8,
         packet: &Packet,
+        connection: Option<&Connection<'_>>,
         logged_after: u64,
     ) -> Result<Attribution, MapError> {
         let Some(key) = packet_key(netns, hook, packet) else {
             return Ok(Attribution::Unowned(Reason::Unparsable));
         };
-        match self.packets.get(&key, 0) {
-            Ok(answer) if answer.changed_at > logged_after => Ok(Attribution::Unowned(Reason::Ambiguous)),
-            Ok(answer) => Ok(attribution(&answer)),
-            Err(MapError::KeyNotFound) => Ok(Attribution::Unowned(Reason::Missed)),
-            Err(error) => Err(error),
+        let first = match self.packets.get(&key, 0) {
+            Ok(answer) if answer.changed_at > logged_after => Attribution::Unowned(Reason::Ambiguous),
+            Ok(answer) => attribution(&answer),
+            Err(MapError::KeyNotFound) => Attribution::Unowned(Reason::Missed),
+            Err(error) => return Err(error),
+        };
+        match connection.map(|connection| connection.claim(netns, hook, key.protocol)) {
+            None | Some(Claim::Silent) => Ok(first),
+            Some(Claim::Undecided) => Ok(undecided(first)),
+            Some(Claim::Socket { ends, closing }) => match check(first, &ends, &key) {
+                Ok(answer) => Ok(answer),
+                Err(reason) if ends.protocol == TCP => {
+                    let second = self.sockets.connection(&ends, closing, logged_after)?;
+                    Ok(second.unwrap_or(Attribution::Unowned(reason)))
+                }
+                Err(reason) => Ok(Attribution::Unowned(reason)),
+            },
         }
     }
 }
 
+/// An owner found by an address that may not be the packet's last one.
+const fn undecided(first: Attribution) -> Attribution {
+    match first {
+        Attribution::Owned { .. } => Attribution::Unowned(Reason::Ambiguous),
+        Attribution::Unowned(_) => first,
+    }
+}
+
+/// The first answer if it stands; else, as an error, the reason to give unless the second key finds an owner.
+fn check(first: Attribution, ends: &SocketTuple, key: &PacketKey) -> Result<Attribution, Reason> {
+    match first {
+        Attribution::Owned { method, .. } if contradicts(ends, key, method == Method::Tombstone) => {
+            Err(Reason::NoSocket)
+        }
+        Attribution::Unowned(reason @ (Reason::NoSocket | Reason::TimeWait | Reason::Missed)) => Err(reason),
+        _ => Ok(first),
+    }
+}
+
 fn attribution(answer: &LoggedOwner) -> Attribution {
-    let method = match answer.method {
-        method::SOCKET => Method::Socket,
-        method::ACCEPTED => Method::Accepted,
-        method::INHERITED => Method::Inherited,
-        method::LISTENER => Method::Listener,
-        method::TOMBSTONE => Method::Tombstone,
-        _ => return Attribution::Unowned(no_owner(answer.reason)),
-    };
-    Attribution::Owned {
-        owner: owner(&answer.owner),
-        method,
+    match method(answer.method) {
+        Some(method) => Attribution::Owned {
+            owner: owner(&answer.owner),
+            method,
+        },
+        None => Attribution::Unowned(no_owner(answer.reason)),
+    }
+}
+
+/// How the programs found an owner; `None` if they did not.
+const fn method(code: u8) -> Option<Method> {
+    match code {
+        nflog_common::method::SOCKET => Some(Method::Socket),
+        nflog_common::method::ACCEPTED => Some(Method::Accepted),
+        nflog_common::method::INHERITED => Some(Method::Inherited),
+        nflog_common::method::LISTENER => Some(Method::Listener),
+        nflog_common::method::TOMBSTONE => Some(Method::Tombstone),
+        _ => None,
     }
 }
 
