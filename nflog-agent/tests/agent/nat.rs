@@ -245,17 +245,13 @@ fn count(records: &[Seen], expected: &[Expected]) -> Table {
 }
 
 /// TCP packets without owner for which there is an excuse: the receiver of a SYN is not known before translation, and the
-/// kernel alone sends the last ACK.
+/// last ACK is sent by a socket of the kernel.
 fn excused(seen: &Seen) -> bool {
-    let first = seen.text("nflog.tcp.flags") == Some("SYN")
-        && seen
-            .text("nflog.prefix")
-            .is_some_and(|prefix| prefix.starts_with("prerouting"));
-    first
-        || matches!(
-            seen.text("nflog.owner.reason"),
-            Some("kernel-socket" | "time-wait")
-        )
+    let flags = seen.text("nflog.tcp.flags").expect("flags");
+    match seen.text("nflog.owner.reason").expect("a reason") {
+        "kernel-socket" => flags == "ACK" && seen.text("network.io.direction") == Some("transmit"),
+        _ => flags == "SYN" && seen.text("nflog.hook") == Some("prerouting"),
+    }
 }
 
 fn every_owner_is_named(case: &Case) {
@@ -325,7 +321,7 @@ fn both_ends_of_a_redirected_connection_are_named() {
         client: nat("output", -100, &rules),
         server: String::new(),
         peer: |family| at(SERVICE, family, SERVICE_PORT),
-        listen: |family| at(["0.0.0.0", "::"], family, SERVER_PORT),
+        listen: |family| at(["127.0.0.1", "::1"], family, SERVER_PORT),
         remote: false,
         needs_conntrack: &["prerouting-before", "prerouting-after", "input-before"],
     });
@@ -333,7 +329,11 @@ fn both_ends_of_a_redirected_connection_are_named() {
 
 #[test]
 fn a_server_on_a_published_port_is_named_where_that_is_decided() {
-    let rules = format!("meta l4proto {{ tcp, udp }} th dport {SERVICE_PORT} redirect to :{SERVER_PORT}");
+    let rules = format!(
+        "meta l4proto {{ tcp, udp }} th dport {SERVICE_PORT} dnat ip to {}:{SERVER_PORT}
+         meta l4proto {{ tcp, udp }} th dport {SERVICE_PORT} dnat ip6 to [{}]:{SERVER_PORT}",
+        SERVER[0], SERVER[1]
+    );
     every_owner_is_named(&Case {
         client: String::new(),
         server: nat("prerouting", -100, &rules),

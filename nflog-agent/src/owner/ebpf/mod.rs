@@ -152,8 +152,12 @@ impl Lookup<'_> {
         let Some(key) = packet_key(netns, hook, packet) else {
             return Ok(Attribution::Unowned(Reason::Unparsable));
         };
+        let mut changed = false;
         let first = match self.packets.get(&key, 0) {
-            Ok(answer) if answer.changed_at > logged_after => Attribution::Unowned(Reason::Ambiguous),
+            Ok(answer) if answer.changed_at > logged_after => {
+                changed = true;
+                Attribution::Unowned(Reason::Ambiguous)
+            }
             Ok(answer) => attribution(&answer),
             Err(MapError::KeyNotFound) => Attribution::Unowned(Reason::Missed),
             Err(error) => return Err(error),
@@ -161,7 +165,7 @@ impl Lookup<'_> {
         match connection.map(|connection| connection.claim(netns, hook, key.protocol)) {
             None | Some(Claim::Silent) => Ok(first),
             Some(Claim::Undecided) => Ok(undecided(first)),
-            Some(Claim::Socket { ends, closing }) => match check(first, &ends, &key) {
+            Some(Claim::Socket { ends, closing }) => match check(first, changed, &ends, &key) {
                 Ok(answer) => Ok(answer),
                 Err(reason) if ends.protocol == TCP => {
                     let second = self.sockets.connection(&ends, closing, logged_after)?;
@@ -181,9 +185,16 @@ const fn undecided(first: Attribution) -> Attribution {
     }
 }
 
-/// The first answer if it stands; else, as an error, the reason to give unless the second key finds an owner.
-fn check(first: Attribution, ends: &SocketTuple, key: &PacketKey) -> Result<Attribution, Reason> {
+/// The first answer if it stands; else, as an error, the reason to give unless the second key finds an owner. `changed`: two
+/// connections, or a connection and the kernel, may have shared the logged tuple; conntrack tells them apart.
+fn check(
+    first: Attribution,
+    changed: bool,
+    ends: &SocketTuple,
+    key: &PacketKey,
+) -> Result<Attribution, Reason> {
     match first {
+        Attribution::Unowned(reason) if changed => Err(reason),
         Attribution::Owned { method, .. } if contradicts(ends, key, method == Method::Tombstone) => {
             Err(Reason::NoSocket)
         }
