@@ -264,3 +264,92 @@ fn watch(ebpf: &mut Ebpf, groups: &[u16]) -> Result<(), OpenError> {
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, OpenError> {
     ebpf.take_map(name).ok_or(OpenError::NoMap { name })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Owner = Owner {
+        pid: 7,
+        start_boottime: None,
+        uid: 0,
+        comm: Comm::new([0; 16]),
+        cgroup_id: None,
+    };
+
+    const fn by(method: Method) -> Attribution {
+        Attribution::Owned { owner: OWNER, method }
+    }
+
+    /// A packet of TCP from port 1 of one address to port 2 of another, and the ends of its sender or receiver.
+    fn packet(hook: u8) -> (PacketKey, SocketTuple) {
+        let key = PacketKey {
+            netns: 5,
+            protocol: TCP,
+            hook,
+            source_port: 1,
+            destination_port: 2,
+            pad: 0,
+            source: [1; 16],
+            destination: [2; 16],
+        };
+        let arrives = hook < 2;
+        let ends = SocketTuple {
+            netns: 5,
+            protocol: TCP,
+            pad: 0,
+            pad2: 0,
+            local_port: if arrives { 2 } else { 1 },
+            remote_port: if arrives { 1 } else { 2 },
+            local: [if arrives { 2 } else { 1 }; 16],
+            remote: [if arrives { 1 } else { 2 }; 16],
+        };
+        (key, ends)
+    }
+
+    #[test]
+    fn the_second_key_is_asked_where_the_first_found_nobody_or_the_wrong_socket() {
+        let none = Attribution::Unowned;
+        for hook in [0, 1, 3, 4] {
+            let (key, own) = packet(hook);
+            let other = SocketTuple {
+                remote_port: 3,
+                ..own
+            };
+            let check = |first, ends| super::check(first, false, &ends, &key);
+            for reason in [Reason::NoSocket, Reason::TimeWait, Reason::Missed] {
+                assert_eq!(check(none(reason), own), Err(reason));
+            }
+            for reason in [
+                Reason::Ambiguous,
+                Reason::KernelSocket,
+                Reason::OlderThanAgent,
+                Reason::Forwarded,
+            ] {
+                assert_eq!(check(none(reason), other), Ok(none(reason)));
+            }
+            for method in Method::ALL {
+                assert_eq!(check(by(method), own), Ok(by(method)), "{method:?}");
+                let believed = hook >= 3 && method != Method::Tombstone;
+                let expected = if believed {
+                    Ok(by(method))
+                } else {
+                    Err(Reason::NoSocket)
+                };
+                assert_eq!(check(by(method), other), expected, "{method:?} at {hook}");
+            }
+            let changed = super::check(none(Reason::Ambiguous), true, &own, &key);
+            assert_eq!(changed, Err(Reason::Ambiguous));
+        }
+    }
+
+    #[test]
+    fn no_owner_is_believed_before_the_destination_is_decided() {
+        assert_eq!(
+            undecided(by(Method::Listener)),
+            Attribution::Unowned(Reason::Ambiguous)
+        );
+        let none = Attribution::Unowned(Reason::NoSocket);
+        assert_eq!(undecided(none), none);
+    }
+}
