@@ -343,6 +343,12 @@ pub(crate) fn by_tombstone(tuple: &SocketTuple) -> Option<Found> {
     })
 }
 
+/// The last owner of a connection whose close is under way: the kernel may answer for it before the socket itself is freed.
+#[inline(always)]
+pub(crate) fn by_closing(tuple: &SocketTuple) -> Option<Found> {
+    by_tombstone(tuple).or_else(|| by_tuple(tuple))
+}
+
 /// The owner of the port a packet is for: its exact address first, then the wildcards that cover it.
 ///
 /// Only for packets that are certainly to or from this host. Before and after routing a wildcard would claim what is merely

@@ -180,9 +180,9 @@ fn start_agent(netns: &[&Netns], more: &[&str]) -> Agent {
     Agent::start(&[&fixed, more].concat(), &[])
 }
 
-/// Runs all exchanges of a case in two worlds; the records, and who takes part.
-fn watch(case: &Case, more: &[&str]) -> (Vec<Seen>, Vec<Expected>) {
-    let worlds = [World::new(case), World::new(case)];
+/// Runs all exchanges of a case in so many worlds; the records, and who takes part.
+fn watch(case: &Case, worlds: usize, more: &[&str]) -> (Vec<Seen>, Vec<Expected>) {
+    let worlds: Vec<_> = (0..worlds).map(|_| World::new(case)).collect();
     let namespaces: Vec<_> = worlds
         .iter()
         .flat_map(|world| [&world.client, &world.server])
@@ -258,7 +258,7 @@ fn every_owner_is_named(case: &Case) {
     if !has_kprobes() {
         return;
     }
-    let (records, expected) = watch(case, &[]);
+    let (records, expected) = watch(case, 2, &[]);
     let table = count(&records, &expected);
     for seen in &records {
         let tcp = seen.text("network.transport") == Some("tcp");
@@ -358,7 +358,7 @@ fn without_conntrack_translated_packets_have_a_reason() {
     if !has_kprobes() {
         return;
     }
-    let (records, expected) = watch(&service(), &["--conntrack", "off"]);
+    let (records, expected) = watch(&service(), 1, &["--conntrack", "off"]);
     let table = count(&records, &expected);
     assert!(
         table.keys().all(|[_, _, answer]| answer != "conntrack"),

@@ -13,7 +13,7 @@ use crate::packet::{
     TCP_SYN, parse, socket_tuple,
 };
 use crate::registry::{
-    Found, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
+    Found, by_closing, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
 };
 use crate::sock::{AF_INET, AF_INET6, Holder, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT};
 
@@ -109,7 +109,7 @@ fn find(skb: Pointer, work: &mut Work, detail: u8) -> Option<Found> {
         TCP_NEW_SYN_RECV if tcp => sock
             .listener()
             .and_then(|listener| by_listener(listener, tuple.local_port)),
-        TCP_TIME_WAIT if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::TIME_WAIT))),
+        TCP_TIME_WAIT if tcp => by_closing(tuple).or(Some(Found::nobody(reason::TIME_WAIT))),
         _ => with_socket(sock, tuple, tcp),
     }
 }
@@ -165,7 +165,7 @@ fn with_socket(sock: Sock, tuple: &SocketTuple, tcp: bool) -> Option<Found> {
     }
     match sock.holder() {
         // The per-CPU control socket sends resets and TIME_WAIT ACKs on behalf of connections.
-        Holder::Kernel if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::KERNEL_SOCKET))),
+        Holder::Kernel if tcp => by_closing(tuple).or(Some(Found::nobody(reason::KERNEL_SOCKET))),
         Holder::Kernel => Some(Found::nobody(reason::KERNEL_SOCKET)),
         _ => Some(Found::nobody(reason::OLDER_THAN_AGENT)),
     }
