@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::has_kprobes;
 use crate::program::Agent;
 use crate::seen::Seen;
-use crate::support::{Netns, veth};
+use crate::support::{Netns, kernel, veth};
 use crate::workload::{Truth, Workload};
 
 const CLIENT: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
@@ -399,6 +399,13 @@ fn replies_that_look_like_another_connections_are_told_apart() {
     ));
     let agent = start_agent(&[&world.client], &[]);
     for family in 0..2 {
+        if family == 1 && kernel() < (6, 1) {
+            // It believes its guess of the socket from before translation, and the connection does not open.
+            let written = world
+                .client
+                .run(|| std::fs::write("/proc/sys/net/ipv4/ip_early_demux", "0"));
+            written.expect("early demultiplexing can be switched off");
+        }
         let hub = Workload::start(&world.server, "tcp-hub", at(SERVER, family, SERVER_PORT));
         let from = at(CLIENT, family, CLIENT_PORT);
         let direct = Workload::start_from(&world.client, "tcp-client", from, at(SERVER, family, SERVER_PORT));

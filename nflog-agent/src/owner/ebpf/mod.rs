@@ -316,9 +316,9 @@ mod tests {
                 remote_port: 3,
                 ..own
             };
-            let check = |first, ends| super::check(first, false, &ends, &key);
+            let first_try = |first, ends| check(first, false, &ends, &key);
             for reason in [Reason::NoSocket, Reason::TimeWait, Reason::Missed] {
-                assert_eq!(check(none(reason), own), Err(reason));
+                assert_eq!(first_try(none(reason), own), Err(reason));
             }
             for reason in [
                 Reason::Ambiguous,
@@ -326,19 +326,19 @@ mod tests {
                 Reason::OlderThanAgent,
                 Reason::Forwarded,
             ] {
-                assert_eq!(check(none(reason), other), Ok(none(reason)));
+                assert_eq!(first_try(none(reason), other), Ok(none(reason)));
             }
             for method in Method::ALL {
-                assert_eq!(check(by(method), own), Ok(by(method)), "{method:?}");
+                assert_eq!(first_try(by(method), own), Ok(by(method)), "{method:?}");
                 let believed = hook >= 3 && method != Method::Tombstone;
                 let expected = if believed {
                     Ok(by(method))
                 } else {
                     Err(Reason::NoSocket)
                 };
-                assert_eq!(check(by(method), other), expected, "{method:?} at {hook}");
+                assert_eq!(first_try(by(method), other), expected, "{method:?} at {hook}");
             }
-            let changed = super::check(none(Reason::Ambiguous), true, &own, &key);
+            let changed = check(none(Reason::Ambiguous), true, &own, &key);
             assert_eq!(changed, Err(Reason::Ambiguous));
         }
     }
