@@ -92,12 +92,13 @@ fn track(sock: Sock, entry: &mut TrackedSocket) {
 /// Since when an entry's connection is its owner's; it is not in the maps yet. `entry.since` is the least that is known.
 #[inline(always)]
 fn since(entry: &TrackedSocket) -> u64 {
-    // SAFETY: values are read at once, here and below.
+    // SAFETY: values are read at once.
     let (before, least) = if let Some(address) = unsafe { TUPLES.get(&entry.tuple) }
         && let Some(live) = unsafe { SOCKETS.get(address) }
         && live.tuple == entry.tuple
     {
         (&live.owner, live.since)
+        // SAFETY: as above.
     } else if let Some(stone) = unsafe { TOMBSTONES.get(&entry.tuple) } {
         (&stone.owner, stone.since)
     } else {
