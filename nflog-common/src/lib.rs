@@ -10,6 +10,7 @@ mod offsets;
 mod owner;
 #[cfg(feature = "user")]
 mod pod;
+mod socket;
 mod stats;
 
 pub use held::{Claim, Held, Holder, state};
@@ -18,4 +19,5 @@ pub use offsets::{Field, Offsets};
 pub use owner::{
     Answer, COMM_LEN, LoggedOwner, QUIET_NS, RECEIPTS_MAX, RECEIPTS_NS, SocketOwner, method, reason,
 };
+pub use socket::{PortKey, SocketTuple, TOMBSTONE_NS, Tombstone, TrackedSocket};
 pub use stats::Stat;

@@ -7,7 +7,7 @@ pub const COMM_LEN: usize = 16;
 
 /// The process that a socket belongs to, as it was when it took the socket.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOwner {
     /// Start of the thread group leader, ns since boot (`task_struct.start_boottime`). 0 if unreadable.
     pub start_boottime: u64,

@@ -1,7 +1,9 @@
 //! Marks the shared types as plain bytes for aya's maps.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{Answer, LoggedOwner, Offsets, PacketKey, ReceiptKey, SocketOwner};
+use crate::{
+    Answer, LoggedOwner, Offsets, PacketKey, ReceiptKey, SocketOwner, SocketTuple, Tombstone, TrackedSocket,
+};
 
 // SAFETY: repr(C), only integers and arrays of them, no padding (asserted by size in each module), any bit pattern valid.
 unsafe impl aya::Pod for PacketKey {}
@@ -13,5 +15,11 @@ unsafe impl aya::Pod for Answer {}
 unsafe impl aya::Pod for SocketOwner {}
 // SAFETY: as above.
 unsafe impl aya::Pod for LoggedOwner {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SocketTuple {}
+// SAFETY: as above.
+unsafe impl aya::Pod for TrackedSocket {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Tombstone {}
 // SAFETY: repr(C), only u16 and structs of one u16 and two u8, so no padding.
 unsafe impl aya::Pod for Offsets {}

@@ -7,51 +7,9 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use nflog_common::{
-    Answer, Field, Held, LoggedOwner, Offsets, PacketKey, RECEIPTS_MAX, ReceiptKey, SocketOwner, Stat,
+    Answer, Field, Held, LoggedOwner, Offsets, PacketKey, PortKey, RECEIPTS_MAX, ReceiptKey, SocketTuple,
+    Stat, Tombstone, TrackedSocket,
 };
-
-/// The two ends of a connection, seen from the socket. Addresses and ports as in [`PacketKey`].
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SocketTuple {
-    pub(crate) netns: u32,
-    pub(crate) protocol: u8,
-    pub(crate) pad: u8,
-    pub(crate) pad2: u16,
-    pub(crate) local_port: u16,
-    pub(crate) remote_port: u16,
-    pub(crate) local: [u8; 16],
-    pub(crate) remote: [u8; 16],
-}
-
-/// A bound or listening port. The unspecified address is `::` for an IPv6 socket, `::ffff:0.0.0.0` for IPv4.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PortKey {
-    pub(crate) netns: u32,
-    pub(crate) protocol: u8,
-    pub(crate) pad: u8,
-    pub(crate) port: u16,
-    pub(crate) address: [u8; 16],
-}
-
-/// A socket whose owner is known, with the keys to take out of the other maps when it dies.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct TrackedSocket {
-    pub(crate) owner: SocketOwner,
-    /// `protocol` is 0 if the socket is not in [`TUPLES`].
-    pub(crate) tuple: SocketTuple,
-    /// `protocol` is 0 if the socket is not in [`PORTS`].
-    pub(crate) port: PortKey,
-    /// One of [`nflog_common::method`].
-    pub(crate) method: u8,
-    /// Not 0: processes share it of which none stands for all, and `owner` is an arbitrary one, or who sent last.
-    pub(crate) shared: u8,
-    /// Not 0: made by a handshake, and not seen to be accepted.
-    pub(crate) inherited: u8,
-    pub(crate) pad: u8,
-}
 
 /// The sockets bound to one [`PortKey`].
 #[repr(C)]
@@ -68,15 +26,6 @@ pub(crate) struct BoundPort {
     pub(crate) v6only: u8,
     pub(crate) pad: u16,
     pub(crate) pad2: u32,
-}
-
-/// A socket that died with its connection's close still under way.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Tombstone {
-    pub(crate) owner: SocketOwner,
-    /// `CLOCK_MONOTONIC` ns.
-    pub(crate) died_at: u64,
 }
 
 /// What the log probe works on.

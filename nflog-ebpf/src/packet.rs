@@ -2,10 +2,10 @@
 //!
 //! The transport header is found from the network header, because `skb->transport_header` is not set in all hooks.
 
-use nflog_common::{IDENTITY_LEN, PacketKey};
+use nflog_common::{IDENTITY_LEN, PacketKey, SocketTuple};
 
 use crate::kernel::Pointer;
-use crate::maps::{SocketTuple, offset};
+use crate::maps::offset;
 use crate::sock::{AF_INET, AF_INET6, IPPROTO_TCP, map_v4};
 
 pub(crate) const IPPROTO_ICMP: u8 = 1;

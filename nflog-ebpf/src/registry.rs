@@ -4,21 +4,17 @@
 //! socket's own entry agrees with the key that led to it, so a stale pointer finds nothing.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use nflog_common::{SocketOwner, Stat, method, reason};
+use nflog_common::{
+    PortKey, SocketOwner, SocketTuple, Stat, TOMBSTONE_NS, Tombstone, TrackedSocket, method, reason,
+};
 
 use crate::kernel::monotonic;
-use crate::maps::{
-    BUILD, BoundPort, PORTS, PortKey, REQUESTS, SOCKETS, SocketTuple, TOMBSTONES, TUPLES, Tombstone,
-    TrackedSocket, count,
-};
+use crate::maps::{BUILD, BoundPort, PORTS, REQUESTS, SOCKETS, TOMBSTONES, TUPLES, count};
 use crate::sock::{Holder, IPPROTO_TCP, Sock, TCP_LISTEN};
 use crate::task;
 
 /// The key is there already.
 const EEXIST: i32 = -17;
-
-/// A closed connection's packets (last ACK, TIME_WAIT, RST) come within `TCP_TIMEWAIT_LEN`, 60 s.
-const TOMBSTONE_NS: u64 = 60_000_000_000;
 
 pub(crate) const NOBODY: SocketOwner = SocketOwner {
     start_boottime: 0,
@@ -87,6 +83,8 @@ pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Opt
         task::current(&mut entry.owner);
         entry.method = method;
     }
+    // A port is its owner's from now on; of a connection, `track` knows more.
+    entry.since = if connected { 0 } else { monotonic() };
     entry.shared = 0;
     entry.inherited = 0;
     entry.pad = 0;
@@ -105,13 +103,16 @@ pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Opt
 
 /// Puts a built entry into the maps.
 #[inline(always)]
-fn track(sock: Sock, entry: &TrackedSocket) {
+fn track(sock: Sock, entry: &mut TrackedSocket) {
     let address = sock.address();
+    if entry.tuple.protocol != 0 {
+        entry.since = since(entry);
+    }
     // SAFETY: read before the entry is replaced.
     if let Some(old) = unsafe { SOCKETS.get(address) } {
         retire(old, &entry.tuple, address);
     }
-    if SOCKETS.insert(address, entry, BPF_ANY.into()).is_err() {
+    if SOCKETS.insert(address, &*entry, BPF_ANY.into()).is_err() {
         count(Stat::SocketMapError);
         return;
     }
@@ -125,6 +126,30 @@ fn track(sock: Sock, entry: &TrackedSocket) {
     }
     if entry.port.protocol != 0 {
         bind(sock, entry);
+    }
+}
+
+/// Since when an entry's connection is its owner's; it is not in the maps yet. `entry.since` is the least that is known.
+#[inline(always)]
+fn since(entry: &TrackedSocket) -> u64 {
+    // SAFETY: values are read at once.
+    let (before, least) = if let Some(address) = unsafe { TUPLES.get(&entry.tuple) }
+        && let Some(live) = unsafe { SOCKETS.get(address) }
+        && live.tuple == entry.tuple
+    {
+        (&live.owner, live.since)
+        // SAFETY: as above.
+    } else if let Some(stone) = unsafe { TOMBSTONES.get(&entry.tuple) } {
+        (&stone.owner, stone.since)
+    } else {
+        return entry.since;
+    };
+    if before.tgid != entry.owner.tgid || before.start_boottime != entry.owner.start_boottime {
+        monotonic()
+    } else if least > entry.since {
+        least
+    } else {
+        entry.since
     }
 }
 
@@ -244,6 +269,7 @@ fn hand_over(sock: Sock, known: &TrackedSocket) -> Option<()> {
     entry.method = method::SENDER;
     entry.inherited = 0;
     task::current(&mut entry.owner);
+    entry.since = monotonic();
     // Replaced as a whole, not in place: the log probe on another CPU must not read half of each process.
     if SOCKETS.insert(sock.address(), &*entry, BPF_ANY.into()).is_err() {
         count(Stat::SocketMapError);
@@ -325,6 +351,7 @@ pub(crate) fn inherit(child: Sock, listener: Sock) -> Option<()> {
     // SAFETY: as in `stamp`.
     let entry = unsafe { &mut *entry };
     entry.owner = parent.owner;
+    entry.since = parent.since;
     entry.method = match parent.method {
         method::KERNEL => method::KERNEL,
         method::SEEDED => method::SEEDED,
@@ -387,6 +414,7 @@ fn bury(entry: &TrackedSocket) {
     let stone = Tombstone {
         owner: entry.owner,
         died_at: monotonic(),
+        since: entry.since,
     };
     if TOMBSTONES.insert(&entry.tuple, stone, BPF_ANY.into()).is_err() {
         count(Stat::TupleMapError);
@@ -504,6 +532,12 @@ pub(crate) fn by_tombstone(tuple: &SocketTuple) -> Option<Found> {
         owner: &raw const stone.owner,
         method: method::TOMBSTONE,
     })
+}
+
+/// The last owner of a connection whose close is under way: the kernel may answer for it before the socket itself is freed.
+#[inline(always)]
+pub(crate) fn by_closing(tuple: &SocketTuple) -> Option<Found> {
+    by_tombstone(tuple).or_else(|| by_tuple(tuple))
 }
 
 /// The owner of the port a packet is for: its exact address first, then the wildcards that cover it.

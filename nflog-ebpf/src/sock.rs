@@ -1,8 +1,10 @@
 //! `struct sock` as the probes see it. Works on full sockets; [`Sock::family`], [`Sock::state`] and the addresses also on
 //! request and TIME_WAIT sockets, which share `struct sock_common`.
 
+use nflog_common::{PortKey, SocketTuple};
+
 use crate::kernel::Pointer;
-use crate::maps::{PortKey, SocketTuple, offset};
+use crate::maps::offset;
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;

@@ -21,9 +21,9 @@ use std::time::Duration;
 pub use error::{EXIT_USAGE, RunError};
 pub use reader::ReaderError;
 
-use crate::cli::{RunArgs, netns_path};
+use crate::cli::{ConntrackArg, RunArgs, netns_path};
 use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, environment};
-use crate::nflog::{Config, Loss, Netns, Nflog, Waker};
+use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Waker, Warning};
 use crate::owner::Probes;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
@@ -51,7 +51,7 @@ const CAP_NET_ADMIN: u64 = 12;
 /// See [`RunError`].
 pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let output = Output::choose(args, environment)?;
-    nflog_config(args, Netns::Current)?;
+    nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -111,16 +111,21 @@ impl<'a> Agent<'a> {
             .collect()
     }
 
+    /// Conntrack entries are a second key to what the probes know; the fallback does not use them.
+    fn asks_conntrack(&self) -> bool {
+        self.probes.is_some() && self.args.conntrack == ConntrackArg::Auto
+    }
+
     fn open_reader(&self, name: Option<&str>) -> Result<Reader<'a>, RunError> {
         let path = name.map(netns_path);
         let netns = path.clone().map_or(Netns::Current, Netns::Path);
         let devices = Devices::open(&netns)?;
         let owners = Owners::open(self.probes, path.as_deref())?;
-        let config = nflog_config(self.args, netns)?;
+        let config = nflog_config(self.args, netns, self.asks_conntrack())?;
         let nflog = Nflog::open(&config)?;
         let name = name.unwrap_or(HERE).to_owned();
         for warning in &nflog.effective().warnings {
-            tracing::warn!("{name}: {warning}");
+            tracing::warn!("{name}: {warning}{}", consequence(warning));
         }
         let netns = nflog.netns_inode();
         let encoder = self.output.encoder(self.ledger);
@@ -259,16 +264,33 @@ fn start<'scope, 'env>(
         .collect()
 }
 
-fn nflog_config(args: &RunArgs, netns: Netns) -> Result<Config, RunError> {
+fn nflog_config(args: &RunArgs, netns: Netns, conntrack: bool) -> Result<Config, RunError> {
+    let numbered = Flags::SEQ | Flags::SEQ_GLOBAL;
     Ok(Config::builder()
         .netns(netns)
         .groups(args.groups.iter().copied())
+        .flags(if conntrack {
+            numbered | Flags::CONNTRACK
+        } else {
+            numbered
+        })
         .copy_range(args.copy_range)
         .receive_buffer(args.receive_buffer)
         .timeout(args.flush_timeout)
         // The report costs one call per episode and is the sign that operators know.
         .no_enobufs(false)
         .build()?)
+}
+
+/// What a warning of the library means for the agent, as the end of its sentence.
+const fn consequence(warning: &Warning) -> &'static str {
+    match warning {
+        Warning::ConntrackRefused => {
+            "; where addresses are translated (NAT), packets that are logged with addresses other than their socket's have \
+             no owner (--conntrack off silences this)"
+        }
+        _ => "",
+    }
 }
 
 /// Says what is missing before anything is opened, so that one cause gives one message.

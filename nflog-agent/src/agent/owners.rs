@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use crate::nflog::{Entry, Family, Hook};
-use crate::owner::{Attribution, DiagError, LogTime, Lookup, Place, Probes, Reason, SockDiag};
+use crate::owner::{
+    Attribution, Connection, DiagError, LogTime, Lookup, Place, Probes, Reason, Sighting, SockDiag,
+};
 use crate::packet::Packet;
 
 /// The owner source of one reader.
@@ -59,12 +61,18 @@ impl<'a> Owners<'a> {
         };
         match self {
             Self::Probes { lookup, older } => {
-                let answer = lookup
-                    .owner(netns, hook, packet, entry.network_payload(), logged)
-                    .unwrap_or_else(|error| {
-                        tracing::warn!("owner lookup: {error}");
-                        Attribution::Unowned(Reason::Missed)
-                    });
+                let sighting = Sighting {
+                    netns,
+                    hook,
+                    packet,
+                    payload: entry.network_payload(),
+                    connection: connection(entry),
+                    logged,
+                };
+                let answer = lookup.owner(&sighting).unwrap_or_else(|error| {
+                    tracing::warn!("owner lookup: {error}");
+                    Attribution::Unowned(Reason::Missed)
+                });
                 match (answer, older) {
                     (Attribution::Unowned(Reason::OlderThanAgent | Reason::NoSocket), Some(diag)) => {
                         older_owner(diag, place, packet).unwrap_or(answer)
@@ -80,6 +88,13 @@ impl<'a> Owners<'a> {
 /// The owner of a socket that the probes do not know. What they said about the packet stands unless a process is found.
 fn older_owner(diag: &mut SockDiag, place: Place, packet: &Packet) -> Option<Attribution> {
     Some(diag.lookup(place, packet)).filter(|found| found.owner().is_some())
+}
+
+fn connection<'a>(entry: &Entry<'a>) -> Option<Connection<'a>> {
+    Some(Connection {
+        state: entry.ct_state()?,
+        entry: entry.conntrack()?,
+    })
 }
 
 /// `NF_INET_*` of the hooks that have local sockets; ingress, before routing, has none.

@@ -112,13 +112,15 @@ pub enum Method {
     Sender,
     /// The packet's socket, or the listener it is for, is older than the agent; this process held it when the agent started.
     Seeded,
+    /// The socket of the packet's connection, found by the addresses that it had before or has after translation (NAT).
+    Conntrack,
     /// Asked of the kernel after the fact (`inet_diag` and `/proc`).
     SockDiag,
 }
 
 impl Method {
     /// All methods.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Socket,
         Self::Accepted,
         Self::Inherited,
@@ -126,6 +128,7 @@ impl Method {
         Self::Tombstone,
         Self::Sender,
         Self::Seeded,
+        Self::Conntrack,
         Self::SockDiag,
     ];
 
@@ -140,6 +143,7 @@ impl Method {
             Self::Tombstone => "tombstone",
             Self::Sender => "sender",
             Self::Seeded => "seeded",
+            Self::Conntrack => "conntrack",
             Self::SockDiag => "sockdiag",
         }
     }

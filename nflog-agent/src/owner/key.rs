@@ -53,7 +53,8 @@ pub(super) fn receipt_key(packet: PacketKey, payload: &[u8]) -> Option<ReceiptKe
     Some(ReceiptKey { packet, identity })
 }
 
-const fn address(address: IpAddr) -> [u8; 16] {
+/// 16 bytes, IPv4 as `::ffff:a.b.c.d`.
+pub(super) const fn address(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),

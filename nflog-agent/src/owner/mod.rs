@@ -4,12 +4,16 @@
 //! can wait.
 
 mod attribution;
+mod connection;
 mod ebpf;
 mod key;
 mod sockdiag;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
-pub use ebpf::{BtfError, Counters, LogTime, Lookup, OpenError as ProbesError, Probes, SeedError, Seeded};
+pub use connection::Connection;
+pub use ebpf::{
+    BtfError, Counters, LogTime, Lookup, OpenError as ProbesError, Probes, SeedError, Seeded, Sighting,
+};
 pub use nflog_common::Stat;
 pub(crate) use sockdiag::process::{CgroupRoot, ProcFs};
 pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};

@@ -10,6 +10,7 @@ mod support;
 mod attribution;
 mod conservation;
 mod errors;
+mod nat;
 mod older;
 mod otlp;
 #[allow(dead_code, reason = "shared with the attribution matrix")]

@@ -11,10 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::{Netns, wait_for};
 
 const ROLE: &str = "NFLOG_TEST_ROLE";
 const ADDRESS: &str = "NFLOG_TEST_ADDRESS";
+/// Local address of a client that must not choose it.
+const FROM: &str = "NFLOG_TEST_FROM";
 const CGROUP: &str = "NFLOG_TEST_CGROUP";
 const ROUNDS: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,17 +48,29 @@ impl Workload {
     /// client has exchanged its messages.
     #[track_caller]
     pub(crate) fn start(netns: &Netns, role: &str, address: SocketAddr) -> Self {
-        Self::start_with(netns, role, address, Stdio::piped())
+        Self::spawn(netns, role, None, address, Stdio::piped())
     }
 
     /// The same, with `stdin` in place of the pipe by which it is told and released.
     #[track_caller]
     pub(crate) fn start_with(netns: &Netns, role: &str, address: SocketAddr, stdin: Stdio) -> Self {
+        Self::spawn(netns, role, None, address, stdin)
+    }
+
+    /// The same, for a client with a given local address.
+    #[track_caller]
+    pub(crate) fn start_from(netns: &Netns, role: &str, from: SocketAddr, address: SocketAddr) -> Self {
+        Self::spawn(netns, role, Some(from), address, Stdio::piped())
+    }
+
+    #[track_caller]
+    fn spawn(netns: &Netns, role: &str, from: Option<SocketAddr>, address: SocketAddr, stdin: Stdio) -> Self {
         let program = env::current_exe().unwrap();
         let mut command = Command::new(program);
         let cgroup = cgroup2_root().join(format!(
-            "nflog-test-{}-{role}-{}",
+            "nflog-test-{}-{}-{role}-{}",
             std::process::id(),
+            netns.inode(),
             address.port()
         ));
         command.args([
@@ -67,7 +83,8 @@ impl Workload {
         command
             .env(ROLE, role)
             .env(ADDRESS, address.to_string())
-            .env(CGROUP, &cgroup);
+            .env(CGROUP, &cgroup)
+            .envs(from.map(|from| (FROM, from.to_string())));
         command.stdin(stdin).stdout(Stdio::piped());
         // Not by `ip netns exec`, which hides the cgroup file system behind a new /sys.
         let mut child = netns.run(|| command.spawn()).unwrap();
@@ -170,6 +187,7 @@ fn workload() {
     fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
     match env::var(ROLE).unwrap().as_str() {
         "tcp-server" => tcp_server(address),
+        "tcp-hub" => tcp_hub(address),
         "tcp-client" => tcp_client(address),
         "udp-server" => udp_server(address),
         "udp-client" => udp_client(address),
@@ -189,8 +207,39 @@ fn tcp_server(address: SocketAddr) {
     until_released();
 }
 
+/// Serves any number of connections.
+fn tcp_hub(address: SocketAddr) {
+    let listener = TcpListener::bind(address).unwrap();
+    Truth::about_myself(listener.local_addr().unwrap()).print();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            std::thread::spawn(move || std::io::copy(&mut connection.try_clone().unwrap(), &mut connection));
+        }
+    });
+    until_released();
+}
+
+/// The local address that the test wants, or any.
+fn local(peer: SocketAddr) -> SocketAddr {
+    let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    env::var(FROM).as_deref().unwrap_or(any).parse().unwrap()
+}
+
+/// Connects; from a given port even if another process uses it for another peer.
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    let local = local(address);
+    if local.port() != 0 {
+        socket.bind(&local.into()).unwrap();
+    }
+    socket.connect_timeout(&address.into(), TIMEOUT).unwrap();
+    socket.into()
+}
+
 fn tcp_client(address: SocketAddr) {
-    let mut connection = TcpStream::connect(address).unwrap();
+    let mut connection = connect(address);
     connection.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut byte = [7];
     for _ in 0..ROUNDS {
@@ -214,8 +263,7 @@ fn udp_server(address: SocketAddr) {
 }
 
 fn udp_client(address: SocketAddr) {
-    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).unwrap();
+    let socket = UdpSocket::bind(local(address)).unwrap();
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut message = [0; 16];
     for _ in 0..ROUNDS {

@@ -4,19 +4,20 @@ use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
-use nflog_common::{Answer, LoggedOwner, PacketKey, QUIET_NS, RECEIPTS_NS, ReceiptKey, Stat, method, reason};
+use nflog_common::{
+    Answer, LoggedOwner, PacketKey, PortKey, QUIET_NS, RECEIPTS_NS, ReceiptKey, SocketTuple, Stat, method,
+    reason,
+};
 
 use crate::kernel::{Pointer, monotonic};
-use crate::maps::{
-    GROUPS, PACKETS, PortKey, RECEIPTS, RECEIPTS_LEFT, SocketTuple, WORK, Work, count, offset,
-};
+use crate::maps::{GROUPS, PACKETS, RECEIPTS, RECEIPTS_LEFT, WORK, Work, count, offset};
 use crate::packet::{
     ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, LATER_FRAGMENT, NF_INET_FORWARD, NF_INET_LOCAL_IN,
     NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, identify, parse, socket_tuple,
 };
 use crate::registry::{
-    Found, NOBODY, Sender, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone,
-    by_tuple, cookie, transmits,
+    Found, NOBODY, Sender, by_closing, by_exact_port, by_listener, by_port, by_request, by_socket,
+    by_tombstone, by_tuple, cookie, transmits,
 };
 use crate::sock::{
     AF_INET, AF_INET6, Holder, IPPROTO_SCTP, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT,
@@ -122,7 +123,7 @@ fn find(skb: Pointer, work: &mut Work, detail: u16) -> Option<Found> {
         TCP_NEW_SYN_RECV if tcp => sock
             .listener()
             .and_then(|listener| by_listener(listener, tuple.local_port)),
-        TCP_TIME_WAIT if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::TIME_WAIT))),
+        TCP_TIME_WAIT if tcp => by_closing(tuple).or(Some(Found::nobody(reason::TIME_WAIT))),
         _ => with_socket(sock, key, tuple, detail),
     }
 }
@@ -197,7 +198,7 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
     }
     match sock.holder() {
         // The per-CPU control socket sends resets and TIME_WAIT ACKs on behalf of connections.
-        Holder::Kernel if tcp => by_tombstone(tuple).or(Some(Found::nobody(reason::KERNEL_TCP))),
+        Holder::Kernel if tcp => by_closing(tuple).or(Some(Found::nobody(reason::KERNEL_TCP))),
         Holder::Kernel => Some(Found::nobody(match key.protocol {
             IPPROTO_ICMP | IPPROTO_ICMPV6 => reason::KERNEL_ICMP,
             _ => reason::KERNEL_SOCKET,

@@ -13,10 +13,10 @@
 //! `kernel/bpf/task_iter.c` has them.
 
 use aya_ebpf::bindings::BPF_ANY;
-use nflog_common::{Claim, Held, Stat, method};
+use nflog_common::{Claim, Held, Stat, TrackedSocket, method};
 
 use crate::kernel::Pointer;
-use crate::maps::{HELD, SEED, TrackedSocket, count, offset};
+use crate::maps::{HELD, SEED, count, offset};
 use crate::registry::seed;
 use crate::sock::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DGRAM, Sock, TCP_CLOSE, TCP_LISTEN};
 use crate::task;
@@ -91,6 +91,8 @@ fn settle(ctx: *const TaskFile) -> Option<()> {
     let entry = unsafe { &mut *entry };
     task::of(task, leader, &mut entry.owner);
     entry.method = method::SEEDED;
+    // Readers start after the walk: nothing that is read was logged before it.
+    entry.since = 0;
     entry.shared = (claim == Claim::Shared).into();
     entry.inherited = 0;
     entry.pad = 0;

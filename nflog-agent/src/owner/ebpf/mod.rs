@@ -7,6 +7,7 @@ mod error;
 mod offsets;
 mod probes;
 mod seed;
+mod sockets;
 
 use std::fs;
 use std::path::Path;
@@ -15,14 +16,17 @@ use std::sync::Arc;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nflog_common::{
-    Answer, LoggedOwner, PacketKey, QUIET_NS, RECEIPTS_MAX, ReceiptKey, SocketOwner, Stat, method, reason,
+    Answer, LoggedOwner, PacketKey, QUIET_NS, RECEIPTS_MAX, ReceiptKey, SocketOwner, SocketTuple, Stat,
+    reason,
 };
 
 pub use btf::BtfError;
 pub use error::OpenError;
 use probes::attach_all;
 pub use seed::{SeedError, Seeded};
+use sockets::Sockets;
 
+use super::connection::{Claim, Connection, TCP, contradicts};
 use super::key::{packet_key, receipt_key};
 use super::{Attribution, Comm, Method, Owner, Reason};
 use crate::packet::Packet;
@@ -36,6 +40,7 @@ pub struct Probes {
     packets: HashMap<MapData, PacketKey, LoggedOwner>,
     receipts: HashMap<MapData, ReceiptKey, Answer>,
     receipts_left: Array<MapData, u64>,
+    sockets: Sockets,
     counters: Counters,
     missing: Vec<OpenError>,
     seeded: Result<Seeded, SeedError>,
@@ -71,6 +76,7 @@ impl Probes {
         let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
         let receipts = HashMap::try_from(take(&mut ebpf, "RECEIPTS")?)?;
         let receipts_left = Array::try_from(take(&mut ebpf, "RECEIPTS_LEFT")?)?;
+        let sockets = Sockets::take(&mut ebpf)?;
         let counters = Counters(Arc::new(PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?));
         let seeded = match outcome {
             Ok(()) => Ok(counters.seeded()?),
@@ -81,6 +87,7 @@ impl Probes {
             packets,
             receipts,
             receipts_left,
+            sockets,
             counters,
             missing,
             seeded,
@@ -121,6 +128,7 @@ impl Probes {
             packets: &self.packets,
             receipts: &self.receipts,
             receipts_left: &self.receipts_left,
+            sockets: &self.sockets,
         }
     }
 
@@ -163,6 +171,7 @@ pub struct Lookup<'a> {
     packets: &'a HashMap<MapData, PacketKey, LoggedOwner>,
     receipts: &'a HashMap<MapData, ReceiptKey, Answer>,
     receipts_left: &'a Array<MapData, u64>,
+    sockets: &'a Sockets,
 }
 
 /// Between what times, `CLOCK_MONOTONIC` ns, an entry's packet was logged.
@@ -174,54 +183,87 @@ pub struct LogTime {
     pub before: u64,
 }
 
+/// A packet to find the owner of.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting<'a> {
+    /// Inode of the namespace that it was logged in.
+    pub netns: u32,
+    /// `NF_INET_*` of the hook.
+    pub hook: u8,
+    /// What its headers say.
+    pub packet: &'a Packet,
+    /// Its captured bytes from the IP header on.
+    pub payload: &'a [u8],
+    /// What conntrack knew of it: a second key where addresses are translated, and a check of answers that were found by
+    /// addresses which are not the socket's.
+    pub connection: Option<Connection<'a>>,
+    /// When it was logged.
+    pub logged: LogTime,
+}
+
 impl Lookup<'_> {
-    /// The owner of `packet`, logged in namespace `netns` at `hook` (`NF_INET_*`); `payload` is its captured bytes from the IP
-    /// header on.
+    /// The owner of a packet.
     ///
     /// An answer from before `logged.after` is another packet's: the probe missed this one.
     /// When the answer for this tuple changed since `logged.after`, the packet can be the one's or the other's. A TCP segment
     /// that was logged after the change has left a receipt; without one it is the previous owner's. Where there are no
-    /// receipts the answer is `ambiguous`.
+    /// receipts the answer is `ambiguous`, unless conntrack can tell.
     ///
     /// # Errors
     /// When the kernel refuses the lookup for another reason than that there is no entry.
-    pub fn owner(
-        &self,
-        netns: u32,
-        hook: u8,
-        packet: &Packet,
-        payload: &[u8],
-        logged: LogTime,
-    ) -> Result<Attribution, MapError> {
-        let Some(key) = packet_key(netns, hook, packet) else {
+    pub fn owner(&self, sighting: &Sighting<'_>) -> Result<Attribution, MapError> {
+        let Some(key) = packet_key(sighting.netns, sighting.hook, sighting.packet) else {
             return Ok(Attribution::Unowned(Reason::Unparsable));
         };
-        let entry = match self.packets.get(&key, 0) {
-            Ok(entry) => entry,
-            Err(MapError::KeyNotFound) => return Ok(Attribution::Unowned(Reason::Missed)),
-            Err(error) => return Err(error),
+        let (first, changed) = match self.logged(key, sighting)? {
+            Some(first) => (first, false),
+            None => (Attribution::Unowned(Reason::Ambiguous), true),
+        };
+        let connection = sighting.connection.as_ref();
+        match connection.map(|connection| connection.claim(sighting.netns, sighting.hook, key.protocol)) {
+            None | Some(Claim::Silent) => Ok(first),
+            Some(Claim::Undecided) => Ok(undecided(first)),
+            Some(Claim::Socket { ends, closing }) => match check(first, changed, &ends, &key) {
+                Ok(answer) => Ok(answer),
+                Err(reason) if ends.protocol == TCP => {
+                    let second = self.sockets.connection(&ends, closing, sighting.logged.after)?;
+                    Ok(second.unwrap_or(Attribution::Unowned(reason)))
+                }
+                Err(reason) => Ok(Attribution::Unowned(reason)),
+            },
+        }
+    }
+
+    /// What the log probe left for the packet's tuple; `None` if it changed and this packet cannot be told from the others.
+    fn logged(&self, key: PacketKey, sighting: &Sighting<'_>) -> Result<Option<Attribution>, MapError> {
+        let missed = Ok(Some(Attribution::Unowned(Reason::Missed)));
+        let logged = sighting.logged;
+        let Some(entry) = found(self.packets.get(&key, 0))? else {
+            return missed;
         };
         if entry.seen_at < logged.after {
-            return Ok(Attribution::Unowned(Reason::Missed));
+            return missed;
         }
         if entry.changed_at <= logged.after {
-            return Ok(attribution(&entry.now));
+            return Ok(Some(attribution(&entry.now)));
         }
-        let Some(receipt) = receipt_key(key, payload) else {
-            return Ok(Attribution::Unowned(Reason::Ambiguous));
+        let Some(receipt) = receipt_key(key, sighting.payload) else {
+            return Ok(None);
         };
-        match self.receipts.get(&receipt, 0) {
-            Ok(answer) => Ok(attribution(&answer)),
-            Err(MapError::KeyNotFound) => {
-                let left = self.receipts_left.get(&0, 0)?;
-                Ok(if previous_holds(&entry, logged, left) {
-                    attribution(&entry.previous)
-                } else {
-                    Attribution::Unowned(Reason::Ambiguous)
-                })
-            }
-            Err(error) => Err(error),
+        if let Some(answer) = found(self.receipts.get(&receipt, 0))? {
+            return Ok(Some(attribution(&answer)));
         }
+        let left = self.receipts_left.get(&0, 0)?;
+        Ok(previous_holds(&entry, logged, left).then(|| attribution(&entry.previous)))
+    }
+}
+
+/// The value, if there is one.
+fn found<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -234,20 +276,53 @@ const fn previous_holds(entry: &LoggedOwner, logged: LogTime, receipts_left: u64
         && entry.changed_at.saturating_sub(logged.after) < QUIET_NS
 }
 
+/// An owner found by an address that may not be the packet's last one.
+const fn undecided(first: Attribution) -> Attribution {
+    match first {
+        Attribution::Owned { .. } => Attribution::Unowned(Reason::Ambiguous),
+        Attribution::Unowned(_) => first,
+    }
+}
+
+/// The first answer if it stands; else, as an error, the reason to give unless the second key finds an owner. `changed`: two
+/// connections, or a connection and the kernel, may have shared the logged tuple; conntrack tells them apart.
+fn check(
+    first: Attribution,
+    changed: bool,
+    ends: &SocketTuple,
+    key: &PacketKey,
+) -> Result<Attribution, Reason> {
+    match first {
+        Attribution::Unowned(reason) if changed => Err(reason),
+        Attribution::Owned { method, .. } if contradicts(ends, key, method == Method::Tombstone) => {
+            Err(Reason::NoSocket)
+        }
+        Attribution::Unowned(reason @ (Reason::NoSocket | Reason::TimeWait | Reason::Missed)) => Err(reason),
+        _ => Ok(first),
+    }
+}
+
 fn attribution(answer: &Answer) -> Attribution {
-    let method = match answer.method {
-        method::SOCKET => Method::Socket,
-        method::ACCEPTED => Method::Accepted,
-        method::INHERITED => Method::Inherited,
-        method::LISTENER => Method::Listener,
-        method::TOMBSTONE => Method::Tombstone,
-        method::SENDER => Method::Sender,
-        method::SEEDED => Method::Seeded,
-        _ => return Attribution::Unowned(no_owner(answer.reason)),
-    };
-    Attribution::Owned {
-        owner: owner(&answer.owner),
-        method,
+    match method(answer.method) {
+        Some(method) => Attribution::Owned {
+            owner: owner(&answer.owner),
+            method,
+        },
+        None => Attribution::Unowned(no_owner(answer.reason)),
+    }
+}
+
+/// How the programs found an owner; `None` if they did not.
+const fn method(code: u8) -> Option<Method> {
+    match code {
+        nflog_common::method::SOCKET => Some(Method::Socket),
+        nflog_common::method::ACCEPTED => Some(Method::Accepted),
+        nflog_common::method::INHERITED => Some(Method::Inherited),
+        nflog_common::method::LISTENER => Some(Method::Listener),
+        nflog_common::method::TOMBSTONE => Some(Method::Tombstone),
+        nflog_common::method::SENDER => Some(Method::Sender),
+        nflog_common::method::SEEDED => Some(Method::Seeded),
+        _ => None,
     }
 }
 
@@ -294,4 +369,93 @@ fn watch(ebpf: &mut Ebpf, groups: &[u16]) -> Result<(), OpenError> {
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, OpenError> {
     ebpf.take_map(name).ok_or(OpenError::NoMap { name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Owner = Owner {
+        pid: 7,
+        start_boottime: None,
+        uid: 0,
+        comm: Comm::new([0; 16]),
+        cgroup_id: None,
+    };
+
+    const fn by(method: Method) -> Attribution {
+        Attribution::Owned { owner: OWNER, method }
+    }
+
+    /// A packet of TCP from port 1 of one address to port 2 of another, and the ends of its sender or receiver.
+    fn packet(hook: u8) -> (PacketKey, SocketTuple) {
+        let key = PacketKey {
+            netns: 5,
+            protocol: TCP,
+            hook,
+            source_port: 1,
+            destination_port: 2,
+            pad: 0,
+            source: [1; 16],
+            destination: [2; 16],
+        };
+        let arrives = hook < 2;
+        let ends = SocketTuple {
+            netns: 5,
+            protocol: TCP,
+            pad: 0,
+            pad2: 0,
+            local_port: if arrives { 2 } else { 1 },
+            remote_port: if arrives { 1 } else { 2 },
+            local: [if arrives { 2 } else { 1 }; 16],
+            remote: [if arrives { 1 } else { 2 }; 16],
+        };
+        (key, ends)
+    }
+
+    #[test]
+    fn the_second_key_is_asked_where_the_first_found_nobody_or_the_wrong_socket() {
+        let none = Attribution::Unowned;
+        for hook in [0, 1, 3, 4] {
+            let (key, own) = packet(hook);
+            let other = SocketTuple {
+                remote_port: 3,
+                ..own
+            };
+            let first_try = |first, ends| check(first, false, &ends, &key);
+            for reason in [Reason::NoSocket, Reason::TimeWait, Reason::Missed] {
+                assert_eq!(first_try(none(reason), own), Err(reason));
+            }
+            for reason in [
+                Reason::Ambiguous,
+                Reason::KernelSocket,
+                Reason::OlderThanAgent,
+                Reason::Forwarded,
+            ] {
+                assert_eq!(first_try(none(reason), other), Ok(none(reason)));
+            }
+            for method in Method::ALL {
+                assert_eq!(first_try(by(method), own), Ok(by(method)), "{method:?}");
+                let believed = hook >= 3 && method != Method::Tombstone;
+                let expected = if believed {
+                    Ok(by(method))
+                } else {
+                    Err(Reason::NoSocket)
+                };
+                assert_eq!(first_try(by(method), other), expected, "{method:?} at {hook}");
+            }
+            let changed = check(none(Reason::Ambiguous), true, &own, &key);
+            assert_eq!(changed, Err(Reason::Ambiguous));
+        }
+    }
+
+    #[test]
+    fn no_owner_is_believed_before_the_destination_is_decided() {
+        assert_eq!(
+            undecided(by(Method::Listener)),
+            Attribution::Unowned(Reason::Ambiguous)
+        );
+        let none = Attribution::Unowned(Reason::NoSocket);
+        assert_eq!(undecided(none), none);
+    }
 }

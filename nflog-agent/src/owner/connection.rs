@@ -1,0 +1,356 @@
+//! Which socket of its namespace a packet is for or from, as its conntrack entry tells: where addresses are translated, the
+//! logged tuple is not the socket's, but one of the connection's two tuples is. Pure.
+//!
+//! The initiator's socket has the ends of the original tuple, which never changes. The responder's socket has those of the
+//! reply tuple, which is known when the destination's translation is decided: for the first packet that is in PREROUTING, at
+//! the latest, and the packet may be logged before.
+
+use nflog_common::{PacketKey, SocketTuple};
+
+use super::key::address;
+use crate::nflog::{Conntrack, CtState, CtStatus, TcpState, Tuple, TupleProto};
+
+/// `NF_INET_PRE_ROUTING`.
+const PREROUTING: u8 = 0;
+/// `NF_INET_LOCAL_IN`.
+const INPUT: u8 = 1;
+/// `NF_INET_LOCAL_OUT`.
+const OUTPUT: u8 = 3;
+/// `NF_INET_POST_ROUTING`.
+const POSTROUTING: u8 = 4;
+
+/// `IPPROTO_TCP`.
+pub(super) const TCP: u8 = 6;
+
+/// A packet's conntrack entry, and the packet's place in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'a> {
+    /// The entry at the time of the log call.
+    pub entry: Conntrack<'a>,
+    /// Direction of the packet, and whether it begins the connection.
+    pub state: CtState,
+}
+
+/// What a packet's connection says about its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// If the packet has a socket in its namespace, the socket has these ends.
+    Socket {
+        ends: SocketTuple,
+        /// TCP: an end of the connection has been seen, so the socket may be gone since.
+        closing: bool,
+    },
+    /// The destination may yet be translated, so the receiver is not known.
+    Undecided,
+    /// Nothing.
+    Silent,
+}
+
+/// One of a connection's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Initiator,
+    Responder,
+}
+
+/// The end that a packet at a hook is asked about: its sender where packets leave, its receiver where they arrive. Forwarded
+/// packets have neither here.
+const fn end(hook: u8, reply: bool) -> Option<End> {
+    match (hook, reply) {
+        (PREROUTING | INPUT, false) | (OUTPUT | POSTROUTING, true) => Some(End::Responder),
+        (PREROUTING | INPUT, true) | (OUTPUT | POSTROUTING, false) => Some(End::Initiator),
+        _ => None,
+    }
+}
+
+impl Connection<'_> {
+    /// What it says about the socket of a packet of `protocol`, logged in `netns` at `hook`.
+    pub(super) fn claim(&self, netns: u32, hook: u8, protocol: u8) -> Claim {
+        let Some(end) = end(hook, self.state.is_reply()) else {
+            return Claim::Silent;
+        };
+        if self.is_zoned() || matches!(self.state, CtState::Other(_)) {
+            return Claim::Silent;
+        }
+        if end == End::Responder && hook == PREROUTING && !self.is_decided() {
+            return Claim::Undecided;
+        }
+        let tuple = match end {
+            End::Initiator => self.entry.original(),
+            End::Responder => self.entry.reply(),
+        };
+        // An ICMP error has the entry of the connection that it is about, and is not of it.
+        tuple
+            .filter(|tuple| tuple.protocol == protocol)
+            .and_then(|tuple| ends(netns, &tuple))
+            .map_or(Claim::Silent, |ends| Claim::Socket {
+                ends,
+                closing: self.entry.tcp_state().is_some_and(is_closing),
+            })
+    }
+
+    /// Zones are there to keep equal tuples of different networks apart; sockets have none.
+    fn is_zoned(&self) -> bool {
+        let zones = [
+            self.entry.zone(),
+            self.entry.original_zone(),
+            self.entry.reply_zone(),
+        ];
+        zones.into_iter().flatten().any(|zone| zone != 0)
+    }
+
+    /// Whether the reply tuple is final as to the responder's address.
+    fn is_decided(&self) -> bool {
+        let first = matches!(self.state, CtState::New | CtState::Related);
+        let status = self.entry.status().unwrap_or_default();
+        !first || status.contains(CtStatus::DST_NAT_DONE)
+    }
+}
+
+/// The ends of the socket that sends packets of this tuple. An echo's identifier is the socket's port, both ways.
+fn ends(netns: u32, tuple: &Tuple) -> Option<SocketTuple> {
+    let (local_port, remote_port) = match tuple.proto {
+        TupleProto::Ports { src, dst } => (src, dst),
+        TupleProto::Icmp { id, .. } => (id, 0),
+        TupleProto::None => return None,
+    };
+    Some(SocketTuple {
+        netns,
+        protocol: tuple.protocol,
+        pad: 0,
+        pad2: 0,
+        local_port,
+        remote_port,
+        local: address(tuple.src),
+        remote: address(tuple.dst),
+    })
+}
+
+const fn is_closing(state: TcpState) -> bool {
+    matches!(
+        state,
+        TcpState::FinWait | TcpState::CloseWait | TcpState::LastAck | TcpState::TimeWait | TcpState::Close
+    )
+}
+
+/// Whether a packet as it was logged is certainly not of the socket that its own addresses lead to, because the one it belongs
+/// to has `ends`. Where packets leave, only what was found without the packet's own socket can be (`by_address`).
+///
+/// A datagram socket without peer takes packets of any; there only the local end counts.
+pub(super) fn contradicts(ends: &SocketTuple, key: &PacketKey, by_address: bool) -> bool {
+    let arrives = matches!(key.hook, PREROUTING | INPUT);
+    if !arrives && !by_address {
+        return false;
+    }
+    let (source, destination) = (
+        (key.source, key.source_port),
+        (key.destination, key.destination_port),
+    );
+    let (local, remote) = if arrives {
+        (destination, source)
+    } else {
+        (source, destination)
+    };
+    match ends.protocol {
+        TCP => (ends.local, ends.local_port) != local || (ends.remote, ends.remote_port) != remote,
+        // An echo's key has the identifier as source port, both ways.
+        1 | 58 => ends.local != local.0 || ends.local_port != key.source_port,
+        _ => (ends.local, ends.local_port) != local,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETNS: u32 = 77;
+    const FORWARD: u8 = 2;
+    const ICMP: u8 = 1;
+    const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 1], 40_000);
+    const SERVICE: ([u8; 4], u16) = ([10, 96, 0, 1], 80);
+    const SERVER: ([u8; 4], u16) = ([10, 0, 0, 2], 8080);
+    const MASK: ([u8; 4], u16) = ([10, 0, 0, 3], 1024);
+    const DECIDED: u32 = CtStatus::DST_NAT_DONE.bits();
+    const ESTABLISHED: u8 = 3;
+
+    type Place = ([u8; 4], u16);
+
+    fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn tuple(protocol: u8, src: Place, dst: Place) -> Vec<u8> {
+        let ip = [attr(1, &src.0), attr(2, &dst.0)].concat();
+        let mut proto = attr(1, &[protocol]);
+        if protocol == ICMP {
+            proto.extend(attr(4, &src.1.to_be_bytes()));
+            proto.extend([attr(5, &[8]), attr(6, &[0])].concat());
+        } else {
+            proto.extend(attr(2, &src.1.to_be_bytes()));
+            proto.extend(attr(3, &dst.1.to_be_bytes()));
+        }
+        [attr(1, &ip), attr(2, &proto)].concat()
+    }
+
+    /// A client of the service address, translated to the server and masked: both tuples differ from the wire's.
+    fn entry(protocol: u8, status: u32, tcp_state: u8) -> Vec<u8> {
+        [
+            attr(1, &tuple(protocol, CLIENT, SERVICE)),
+            attr(2, &tuple(protocol, SERVER, MASK)),
+            attr(3, &status.to_be_bytes()),
+            attr(4, &attr(1, &attr(1, &[tcp_state]))),
+        ]
+        .concat()
+    }
+
+    fn socket(protocol: u8, local: Place, remote: Place) -> SocketTuple {
+        SocketTuple {
+            netns: NETNS,
+            protocol,
+            pad: 0,
+            pad2: 0,
+            local_port: local.1,
+            remote_port: remote.1,
+            local: address(local.0.into()),
+            remote: address(remote.0.into()),
+        }
+    }
+
+    fn claim(bytes: &[u8], state: CtState, hook: u8, protocol: u8) -> Claim {
+        let entry = Conntrack::decode(bytes);
+        assert!(entry.problems().is_empty(), "{entry:?}");
+        Connection { entry, state }.claim(NETNS, hook, protocol)
+    }
+
+    #[test]
+    fn hook_and_direction_choose_the_end() {
+        use CtState::{Established, EstablishedReply, New, Other, Related, RelatedReply};
+        let socket = |local, remote| Claim::Socket {
+            ends: socket(TCP, local, remote),
+            closing: false,
+        };
+        let (initiator, responder) = (socket(CLIENT, SERVICE), socket(SERVER, MASK));
+        let table = [
+            (PREROUTING, Established, responder),
+            (PREROUTING, EstablishedReply, initiator),
+            (INPUT, Established, responder),
+            (INPUT, EstablishedReply, initiator),
+            (FORWARD, Established, Claim::Silent),
+            (FORWARD, EstablishedReply, Claim::Silent),
+            (OUTPUT, Established, initiator),
+            (OUTPUT, EstablishedReply, responder),
+            (POSTROUTING, Established, initiator),
+            (POSTROUTING, EstablishedReply, responder),
+            (POSTROUTING, RelatedReply, responder),
+            // The first packet.
+            (PREROUTING, New, Claim::Undecided),
+            (PREROUTING, Related, Claim::Undecided),
+            (INPUT, New, responder),
+            (FORWARD, New, Claim::Silent),
+            (OUTPUT, New, initiator),
+            (POSTROUTING, New, initiator),
+            // Not understood.
+            (OUTPUT, Other(7), Claim::Silent),
+            (9, Established, Claim::Silent),
+        ];
+        let bytes = entry(TCP, 0, ESTABLISHED);
+        for (hook, state, expected) in table {
+            assert_eq!(claim(&bytes, state, hook, TCP), expected, "hook {hook} {state:?}");
+        }
+        let decided = entry(TCP, DECIDED, ESTABLISHED);
+        assert_eq!(claim(&decided, New, PREROUTING, TCP), responder);
+    }
+
+    #[test]
+    fn what_may_be_of_another_connection_says_nothing() {
+        let claim = |bytes: &[u8], protocol| claim(bytes, CtState::Established, OUTPUT, protocol);
+        let plain = entry(TCP, 0, ESTABLISHED);
+        assert_eq!(claim(&plain, ICMP), Claim::Silent, "an ICMP error about it");
+        let zoned = [plain.clone(), attr(18, &5_u16.to_be_bytes())].concat();
+        assert_eq!(claim(&zoned, TCP), Claim::Silent, "in a zone");
+        let default_zone = [plain.clone(), attr(18, &0_u16.to_be_bytes())].concat();
+        assert_eq!(claim(&default_zone, TCP), claim(&plain, TCP));
+        assert_eq!(claim(&[], TCP), Claim::Silent, "no tuples");
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_seen() {
+        for state in 0..=9 {
+            let bytes = entry(TCP, 0, state);
+            let Claim::Socket { closing, .. } = claim(&bytes, CtState::Established, OUTPUT, TCP) else {
+                panic!("no claim in state {state}");
+            };
+            assert_eq!(closing, (4..=8).contains(&state), "state {state}");
+        }
+    }
+
+    fn key(hook: u8, protocol: u8, source: Place, destination: Place) -> PacketKey {
+        PacketKey {
+            netns: NETNS,
+            protocol,
+            hook,
+            source_port: source.1,
+            destination_port: destination.1,
+            pad: 0,
+            source: address(source.0.into()),
+            destination: address(destination.0.into()),
+        }
+    }
+
+    #[test]
+    fn an_answer_by_another_address_is_contradicted() {
+        const UDP: u8 = 17;
+        let client = |protocol| socket(protocol, CLIENT, SERVICE);
+        // Arriving: TCP by both ends, datagrams by the local one.
+        for (protocol, source, destination, expected) in [
+            (TCP, SERVICE, CLIENT, false),
+            (TCP, SERVER, CLIENT, true),
+            (TCP, SERVICE, MASK, true),
+            (UDP, SERVICE, CLIENT, false),
+            (UDP, SERVER, CLIENT, false),
+            (UDP, SERVICE, MASK, true),
+        ] {
+            for hook in [PREROUTING, INPUT] {
+                for by_address in [false, true] {
+                    assert_eq!(
+                        contradicts(
+                            &client(protocol),
+                            &key(hook, protocol, source, destination),
+                            by_address
+                        ),
+                        expected,
+                        "{protocol} {source:?} {destination:?}"
+                    );
+                }
+            }
+        }
+        // Leaving: the packet's own socket is believed, an address is not.
+        for hook in [OUTPUT, POSTROUTING] {
+            let translated = key(hook, TCP, MASK, SERVER);
+            assert!(!contradicts(&client(TCP), &translated, false));
+            assert!(contradicts(&client(TCP), &translated, true));
+            assert!(!contradicts(&client(TCP), &key(hook, TCP, CLIENT, SERVICE), true));
+        }
+    }
+
+    #[test]
+    fn an_echo_is_known_by_its_identifier_both_ways() {
+        let bytes = entry(ICMP, 0, 0);
+        let Claim::Socket { ends, .. } = claim(&bytes, CtState::EstablishedReply, INPUT, ICMP) else {
+            panic!("no claim");
+        };
+        assert_eq!((ends.local_port, ends.remote_port), (CLIENT.1, 0));
+        let reply = |destination: Place, id| PacketKey {
+            source_port: id,
+            destination_port: 0,
+            ..key(INPUT, ICMP, SERVER, destination)
+        };
+        assert!(!contradicts(&ends, &reply(CLIENT, CLIENT.1), false));
+        assert!(contradicts(&ends, &reply(CLIENT, 1), false));
+        assert!(contradicts(&ends, &reply(MASK, CLIENT.1), false));
+    }
+}
