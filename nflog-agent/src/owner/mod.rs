@@ -9,7 +9,10 @@ mod key;
 mod sockdiag;
 
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
-pub use ebpf::{BtfError, Counters, LogTime, Lookup, OpenError as ProbesError, Probes};
+pub use ebpf::{
+    BtfError, Counters, LogTime, Lookup, MapSizes, Noop, OpenError as ProbesError, Probes, ProgramStatistics,
+    Statistics, Verified, verify,
+};
 pub use nflog_common::Stat;
 pub(crate) use sockdiag::process::{CgroupRoot, ProcFs};
 pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};

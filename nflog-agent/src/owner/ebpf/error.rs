@@ -57,6 +57,20 @@ pub enum OpenError {
         /// Why.
         source: Box<ProgramError>,
     },
+    /// The kernel refuses a program that it was only asked about.
+    #[error("the kernel refuses the eBPF program `{name}`: {}", causes(.source))]
+    Refused {
+        /// Program name.
+        name: String,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// The embedded object has a program that is no kprobe: it was built from other sources.
+    #[error("the embedded eBPF object has the program `{name}`, which is no kprobe: rebuild the agent")]
+    Kind {
+        /// Program name.
+        name: String,
+    },
     /// The probed function does not exist or cannot be probed.
     #[error("cannot probe the kernel function `{symbol}`: {}", causes(.source))]
     Attach {
