@@ -18,6 +18,7 @@ mod seen;
 mod storm;
 mod worker;
 
+use nflog_agent::owner::{Probes, ProbesError};
 use storm::Storm;
 use support::kernel;
 use worker::{Order, Worker};
@@ -119,5 +120,47 @@ fn runs_that_the_kernel_leaves_out_are_reported() {
         (kernel() >= (6, 7), kernel() < (6, 7)),
         "{}",
         verdict.messages
+    );
+}
+
+/// Reads maps, which keeps programs from running on the reader's CPU, while packets are logged. Whether a run is left out is
+/// the scheduler's choice, so that is printed and not asserted.
+#[test]
+fn the_kernel_says_of_every_program_what_it_left_out_if_it_counts_that() {
+    let probes = match Probes::open(&[11], None) {
+        Ok(probes) => probes,
+        Err(error @ ProbesError::NoKprobes) => {
+            println!("SKIPPED: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let netns = support::Netns::new("left-out");
+    let sending = netns.run(|| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let to = socket.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            for _ in 0..5000 {
+                socket.send_to(b"storm", to).expect("loopback works");
+            }
+        })
+    });
+    while !sending.is_finished() {
+        probes.counters().read().expect("the counters");
+    }
+    sending.join().expect("the datagrams are sent");
+    let statistics = probes.statistics().read().expect("/proc is mounted");
+    println!();
+    for one in &statistics {
+        assert_eq!(one.skipped.is_some(), kernel() >= (6, 7), "{one:?}");
+        assert_eq!(one.missed.is_some(), kernel() >= (6, 17), "{one:?}");
+        if one.left_out() > Some(0) {
+            println!("STORM left-out {one:?}");
+        }
+    }
+    let programs: Vec<_> = statistics.iter().map(|one| one.program).collect();
+    assert!(
+        programs.contains(&"nf_log_packet") && programs.contains(&"sendmsg"),
+        "{programs:?}"
     );
 }

@@ -201,8 +201,8 @@ impl Verdict {
             self.reasons,
             self.ports_shared
         );
-        if let Some(line) = self.message("the kernel left out") {
-            println!("STORM {storm} {line}");
+        for line in ["probes: ", "the kernel left out"].map(|words| self.message(words)) {
+            println!("STORM {storm} {}", line.unwrap_or("nothing said"));
         }
     }
 }

@@ -127,7 +127,11 @@ impl Worker {
         let pid = self.child.id();
         let status = self.child.wait().expect("a worker ends");
         assert!(status.success(), "a worker ended with {status}");
-        Truth { mark: self.mark, pid }
+        Truth {
+            mark: self.mark,
+            pid,
+            cgroup: self.cgroup,
+        }
     }
 }
 
