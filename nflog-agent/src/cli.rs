@@ -57,6 +57,11 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_CONNTRACK")]
     pub conntrack: ConntrackArg,
 
+    /// Sockets that the kernel probes know the owner of at the same time, over all namespaces. Those that do not fit have no
+    /// owner and are counted as socket-map-error, tuple-map-error or port-map-error. One takes about 350 bytes of kernel memory.
+    #[arg(long, value_name = "COUNT", default_value_t = 1 << 16, value_parser = clap::value_parser!(u32).range(1..=1 << 24), env = "NFLOG_AGENT_MAX_SOCKETS")]
+    pub max_sockets: u32,
+
     /// Bytes of each packet to copy: enough for the headers.
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_531), env = "NFLOG_AGENT_COPY_RANGE")]
     pub copy_range: u32,

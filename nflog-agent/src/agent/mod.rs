@@ -24,7 +24,7 @@ pub use reader::ReaderError;
 use crate::cli::{ConntrackArg, RunArgs, netns_path};
 use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, environment};
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Waker, Warning};
-use crate::owner::Probes;
+use crate::owner::{MapSizes, Probes};
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
@@ -58,7 +58,10 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         .enable_all()
         .build()?;
     let signals = signals::watch()?;
-    let mut probes = probes::open(args.attribution, &args.groups)?;
+    let sizes = MapSizes {
+        sockets: args.max_sockets,
+    };
+    let mut probes = probes::open(args.attribution, &args.groups, sizes)?;
     let messages = probes.as_mut().and_then(Messages::forward);
     let ledger = Ledger::new();
     let _entered = runtime.enter();
@@ -149,8 +152,11 @@ impl<'a> Agent<'a> {
         let Some(config) = OtlpConfig::from_env(Signal::Metrics, environment)? else {
             return Ok(None);
         };
-        let families = self.probes.map(|probes| probes::metric(probes.counters()));
-        let (resource, families) = (self.output.resource(), families.into_iter().collect());
+        let families = self.probes.map(|probes| {
+            let left_out = probes::left_out_metric(probes.statistics());
+            vec![probes::metric(probes.counters()), left_out]
+        });
+        let (resource, families) = (self.output.resource(), families.unwrap_or_default());
         Ok(Some(Metrics::install(
             &config,
             resource,
@@ -244,6 +250,7 @@ impl<'a> Agent<'a> {
         }
         if let Some(probes) = self.probes {
             probes::summary(&probes.counters());
+            probes::left_out(&probes.statistics());
         }
     }
 }

@@ -11,21 +11,25 @@ use rustix::io::Errno;
 
 use super::RunError;
 use crate::cli::AttributionArg;
-use crate::owner::{Counters, Probes, Seeded};
+use crate::owner::{Counters, MapSizes, Probes, Seeded, Statistics};
 use crate::telemetry::metrics::CounterFamily;
 
 /// The probes, or `None` when the agent runs without them.
 ///
 /// # Errors
 /// When probes were demanded and cannot be used.
-pub(super) fn open(choice: AttributionArg, groups: &[u16]) -> Result<Option<Probes>, RunError> {
+pub(super) fn open(
+    choice: AttributionArg,
+    groups: &[u16],
+    sizes: MapSizes,
+) -> Result<Option<Probes>, RunError> {
     if choice == AttributionArg::Sockdiag {
         tracing::warn!(
             "degraded attribution, as asked: owners come from inet_diag and /proc after the fact (sockdiag)"
         );
         return Ok(None);
     }
-    match Probes::open(groups, level()) {
+    match Probes::open_with(groups, level(), sizes) {
         Ok(probes) => {
             for missing in probes.missing() {
                 tracing::warn!("{missing}; some packets will have no owner");
@@ -133,6 +137,52 @@ pub(super) fn summary(counters: &Counters) {
             tracing::info!("probes: {text}");
         }
         Err(error) => tracing::warn!("cannot read the probes' counters: {error}"),
+    }
+}
+
+/// The runs that the kernel left out, at debug level: the packets that it cost an owner are counted as `missed` anyway.
+pub(super) fn left_out(statistics: &Statistics) {
+    match statistics.read() {
+        Ok(programs) if programs.iter().all(|one| one.left_out().is_none()) => {
+            tracing::debug!(
+                "probes: this kernel does not count the runs that it leaves out; Linux 6.7 and later do"
+            );
+        }
+        Ok(programs) => {
+            let parts: Vec<_> = programs
+                .iter()
+                .filter_map(|one| Some((one.program, one.left_out()?)))
+                .filter(|(_, count)| *count > 0)
+                .map(|(program, count)| format!("{program} {count}"))
+                .collect();
+            let text = if parts.is_empty() {
+                "none".to_owned()
+            } else {
+                parts.join(", ")
+            };
+            tracing::debug!("probes: runs that the kernel left out: {text}");
+        }
+        Err(error) => tracing::warn!("cannot read the programs' statistics: {error}"),
+    }
+}
+
+/// The runs that the kernel left out as a metric; no values where the kernel does not count them.
+pub(super) fn left_out_metric(statistics: Statistics) -> CounterFamily {
+    CounterFamily {
+        name: "nflog_agent.probes.missed",
+        unit: "{run}",
+        description: "Runs of a probe's program that the kernel left out, because another program or probe was running.",
+        label: "nflog_agent.probe.program",
+        read: Box::new(move |observe| match statistics.read() {
+            Ok(programs) => {
+                for one in programs {
+                    if let Some(count) = one.left_out() {
+                        observe(one.program, count);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!("cannot read the programs' statistics: {error}"),
+        }),
     }
 }
 

@@ -12,7 +12,8 @@ mod sockdiag;
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
 pub use connection::Connection;
 pub use ebpf::{
-    BtfError, Counters, LogTime, Lookup, OpenError as ProbesError, Probes, SeedError, Seeded, Sighting,
+    BtfError, Counters, LogTime, Lookup, MapSizes, Noop, OpenError as ProbesError, Probes, ProgramStatistics,
+    SeedError, Seeded, Sighting, Statistics, Verified, verify,
 };
 pub use nflog_common::Stat;
 pub(crate) use sockdiag::process::{CgroupRoot, ProcFs};

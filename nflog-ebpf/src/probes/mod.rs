@@ -4,6 +4,7 @@ mod death;
 mod endpoint;
 mod handshake;
 mod log;
+mod noop;
 mod port;
 mod seed;
 mod send;

@@ -31,6 +31,9 @@ pub enum OpenError {
     /// BTF does not have what is needed.
     #[error(transparent)]
     Btf(#[from] BtfError),
+    /// The loader does not understand BTF.
+    #[error("the kernel's BTF: {}", causes(.0))]
+    KernelBtf(aya::BtfError),
     /// The object cannot be loaded: maps or globals.
     #[error("the kernel refuses the eBPF maps: {}; the agent needs CAP_BPF and CAP_PERFMON, before 5.8 CAP_SYS_ADMIN", causes(.0))]
     Load(Box<EbpfError>),
@@ -56,6 +59,22 @@ pub enum OpenError {
         name: &'static str,
         /// Why.
         source: Box<ProgramError>,
+    },
+    /// The kernel refuses a program that it was only asked about.
+    #[error("the kernel refuses the eBPF program `{name}`: {}", causes(.source))]
+    Refused {
+        /// Program name.
+        name: String,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// The embedded object has a program of another kind: it was built from other sources.
+    #[error(
+        "the embedded eBPF object has the program `{name}`, which is no kprobe and no iterator: rebuild the agent"
+    )]
+    Kind {
+        /// Program name.
+        name: String,
     },
     /// The probed function does not exist or cannot be probed.
     #[error("cannot probe the kernel function `{symbol}`: {}", causes(.source))]

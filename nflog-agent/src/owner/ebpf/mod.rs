@@ -4,10 +4,13 @@
 
 mod btf;
 mod error;
+mod noop;
 mod offsets;
 mod probes;
 mod seed;
 mod sockets;
+mod statistics;
+mod verify;
 
 use std::fs;
 use std::path::Path;
@@ -22,9 +25,12 @@ use nflog_common::{
 
 pub use btf::BtfError;
 pub use error::OpenError;
+pub use noop::Noop;
 use probes::attach_all;
 pub use seed::{SeedError, Seeded};
 use sockets::Sockets;
+pub use statistics::{ProgramStatistics, Statistics};
+pub use verify::{Verified, verify};
 
 use super::connection::{Claim, Connection, TCP, contradicts};
 use super::key::{packet_key, receipt_key};
@@ -42,6 +48,7 @@ pub struct Probes {
     receipts_left: Array<MapData, u64>,
     sockets: Sockets,
     counters: Counters,
+    statistics: Statistics,
     missing: Vec<OpenError>,
     seeded: Result<Seeded, SeedError>,
 }
@@ -56,22 +63,24 @@ impl Probes {
     /// When the kernel has no BTF or lacks a struct member, when it has no kprobes, without CAP_BPF and CAP_PERFMON
     /// (CAP_SYS_ADMIN before 5.8), or when a program is refused.
     pub fn open(groups: &[u16], log_level: Option<aya_log::Level>) -> Result<Self, OpenError> {
-        probes::require_kprobes(Path::new("/sys"))?;
-        let btf = fs::read(KERNEL_BTF).map_err(|source| OpenError::NoBtf {
-            path: KERNEL_BTF,
-            source,
-        })?;
-        let offsets = offsets::find(&btf::Btf::parse(&btf)?)?;
-        let level = log_level.map_or(0, |level| level as u8);
-        let mut ebpf = EbpfLoader::new()
-            .override_global("OFFSETS", &offsets, true)
-            .override_global(aya_log::LEVEL, &level, true)
-            .load(OBJECT)
-            .map_err(|source| OpenError::Load(Box::new(source)))?;
+        Self::open_with(groups, log_level, MapSizes::default())
+    }
+
+    /// The same with maps of other sizes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        groups: &[u16],
+        log_level: Option<aya_log::Level>,
+        sizes: MapSizes,
+    ) -> Result<Self, OpenError> {
+        let mut ebpf = load(log_level, sizes)?;
         watch(&mut ebpf, groups)?;
         let missing = attach_all(&mut ebpf)?;
         // The probes see all that is opened from here on, and what they saw is never overwritten.
         let outcome = seed::seed(&mut ebpf);
+        let statistics = Statistics::of(probes::loaded(&ebpf));
         // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
         let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
         let receipts = HashMap::try_from(take(&mut ebpf, "RECEIPTS")?)?;
@@ -89,6 +98,7 @@ impl Probes {
             receipts_left,
             sockets,
             counters,
+            statistics,
             missing,
             seeded,
         })
@@ -136,6 +146,12 @@ impl Probes {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters.clone()
+    }
+
+    /// What the kernel counts about the programs, to be read from any thread.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.clone()
     }
 }
 
@@ -351,6 +367,41 @@ fn owner(socket: &SocketOwner) -> Owner {
         comm: Comm::new(socket.comm),
         cgroup_id: nonzero(socket.cgroup_id),
     }
+}
+
+/// Sizes of the programs' maps.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSizes {
+    /// Sockets whose owner is known at the same time, over all namespaces. One more stays unknown and is counted as
+    /// [`Stat::SocketMapError`]; a known one is never pushed out.
+    pub sockets: u32,
+}
+
+impl Default for MapSizes {
+    /// As compiled: 65 536 sockets.
+    fn default() -> Self {
+        Self { sockets: 1 << 16 }
+    }
+}
+
+/// Creates the maps and makes the programs ready to be loaded.
+fn load(log_level: Option<aya_log::Level>, sizes: MapSizes) -> Result<Ebpf, OpenError> {
+    probes::require_kprobes(Path::new("/sys"))?;
+    let btf = fs::read(KERNEL_BTF).map_err(|source| OpenError::NoBtf {
+        path: KERNEL_BTF,
+        source,
+    })?;
+    let offsets = offsets::find(&btf::Btf::parse(&btf)?)?;
+    let level = log_level.map_or(0, |level| level as u8);
+    let mut loader = EbpfLoader::new();
+    for map in ["SOCKETS", "TUPLES", "PORTS"] {
+        loader.map_max_entries(map, sizes.sockets);
+    }
+    loader
+        .override_global("OFFSETS", &offsets, true)
+        .override_global(aya_log::LEVEL, &level, true)
+        .load(OBJECT)
+        .map_err(|source| OpenError::Load(Box::new(source)))
 }
 
 /// Sets the bit of each group in the programs' filter.

@@ -99,6 +99,21 @@ pub(super) fn attach_all(ebpf: &mut Ebpf) -> Result<Vec<OpenError>, OpenError> {
     Ok(missing)
 }
 
+/// Kernel ids and names of the programs that are loaded, each once.
+pub(super) fn loaded(ebpf: &Ebpf) -> Vec<(u32, &'static str)> {
+    let mut loaded: Vec<(u32, &str)> = Vec::new();
+    for Probe { program: name, .. } in PROBES {
+        // One that stands in for another may not be loaded: it has no information then.
+        if loaded.iter().all(|(_, known)| known != name)
+            && let Some(program) = ebpf.program(name)
+            && let Ok(info) = program.info()
+        {
+            loaded.push((info.id(), *name));
+        }
+    }
+    loaded
+}
+
 fn attach(ebpf: &mut Ebpf, name: &'static str, symbol: &'static str) -> Result<(), OpenError> {
     let refused = |source| OpenError::Program {
         name,

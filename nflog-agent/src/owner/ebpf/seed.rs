@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::causes::causes;
 
 /// The kernel's iterator over the files of all tasks, `bpf_iter_task_file`.
-const ITERATOR: &str = "task_file";
+pub(super) const ITERATOR: &str = "task_file";
 
 /// In this order: who holds each socket, then each socket to its owner.
 const WALKS: [&str; 2] = ["seed_holders", "seed_sockets"];

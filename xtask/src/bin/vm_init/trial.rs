@@ -21,6 +21,8 @@ mod together;
 
 /// Test binaries that run as one process, because their tests share what takes long to set up.
 const TOGETHER: [&str; 1] = ["attribution"];
+/// How lines begin with figures that a test prints for people to read, also when it passes.
+const FIGURES: [&str; 3] = ["VERIFIER ", "COST ", "STORM "];
 /// How often to look whether a test has ended.
 const POLL: Duration = Duration::from_millis(5);
 /// How long a dead test's output may still be held open by a process it left behind.
@@ -179,8 +181,9 @@ impl<'a> Runner<'a> {
             Some(status) if !status.success() => Verdict::Failed(status.to_string()),
             Some(_) => skip_reason(output).map_or(Verdict::Passed, Verdict::Skipped),
         };
-        if matches!(verdict, Verdict::Failed(_)) {
-            for line in output {
+        let failed = matches!(verdict, Verdict::Failed(_));
+        for line in output {
+            if failed || FIGURES.iter().any(|start| line.starts_with(start)) {
                 println!("    {line}");
             }
         }

@@ -1,0 +1,178 @@
+//! A process that opens, uses and closes sockets as fast as it can. It is this test binary again, running [`work`].
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::storm::Storm;
+
+/// The order, for the worker's process.
+const ORDER: &str = "NFLOG_STORM_ORDER";
+/// Tries to get a pid that another process may be just about to take.
+const TRIES: u32 = 5;
+
+/// What a worker shall do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    pub(crate) mark: u32,
+    /// UDP sockets that send once each.
+    pub(crate) datagrams: u32,
+    /// TCP connections that are made and closed.
+    pub(crate) connections: u32,
+    /// UDP sockets stay open until the worker's end.
+    pub(crate) keep: bool,
+}
+
+impl Order {
+    pub(crate) const fn new(mark: u32) -> Self {
+        Self {
+            mark,
+            datagrams: 0,
+            connections: 0,
+            keep: false,
+        }
+    }
+}
+
+/// Who a worker was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Truth {
+    pub(crate) mark: u32,
+    pub(crate) pid: u32,
+    /// Inode of its cgroup.
+    pub(crate) cgroup: u64,
+}
+
+/// The cgroup of the workers with this mark, below where cgroup v2 is mounted.
+fn cgroup(mark: &str) -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    let mount = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields[2] == "cgroup2");
+    Path::new(mount.expect("cgroup v2 is mounted")[1]).join(format!("nflog-storm-{mark}"))
+}
+
+/// A running worker.
+pub(crate) struct Worker {
+    child: Child,
+    mark: u32,
+    cgroup: u64,
+}
+
+impl Worker {
+    #[track_caller]
+    pub(crate) fn start(storm: &Storm, order: Order) -> Self {
+        Self::start_as(storm, order, None)
+    }
+
+    /// Starts one, if possible with this pid: the kernel gives the next free one after the last that it gave.
+    #[track_caller]
+    pub(crate) fn start_as(storm: &Storm, order: Order, pid: Option<u32>) -> Self {
+        let Order {
+            mark,
+            datagrams,
+            connections,
+            keep,
+        } = order;
+        let (udp, tcp) = (storm.udp, storm.tcp);
+        let directory = cgroup(&mark.to_string());
+        fs::create_dir_all(&directory).expect("a cgroup");
+        let cgroup = fs::metadata(&directory).expect("a cgroup").ino();
+        let mut command = Command::new(std::env::current_exe().expect("path of the test binary"));
+        command
+            .args([
+                "--exact",
+                "worker::work",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(
+                ORDER,
+                format!("{mark} {datagrams} {connections} {keep} {udp} {tcp}"),
+            )
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
+        let child = storm.netns.run(move || {
+            for _ in 0..TRIES {
+                if let Some(pid) = pid {
+                    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
+                        .expect("the kernel has CONFIG_CHECKPOINT_RESTORE");
+                }
+                let mut child = command.spawn().expect("a worker starts");
+                if pid.is_none_or(|pid| pid == child.id()) {
+                    return child;
+                }
+                // Ends at the end of its input, before it has an order to go.
+                drop(child.stdin.take());
+                child.wait().expect("a worker ends");
+            }
+            command.spawn().expect("a worker starts")
+        });
+        let mut worker = Self { child, mark, cgroup };
+        let mut stdin = worker.child.stdin.take().expect("piped");
+        stdin.write_all(b"go").expect("the worker reads");
+        worker
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Truth {
+        let pid = self.child.id();
+        let status = self.child.wait().expect("a worker ends");
+        assert!(status.success(), "a worker ended with {status}");
+        Truth {
+            mark: self.mark,
+            pid,
+            cgroup: self.cgroup,
+        }
+    }
+}
+
+/// Not a test: the body of a worker's process.
+#[test]
+#[ignore = "runs inside the other tests, as the process under observation"]
+fn work() {
+    let order = std::env::var(ORDER).expect("started by a test, not by hand");
+    let words: Vec<_> = order.split(' ').collect();
+    let [mark, datagrams, connections, keep, udp, tcp] = words[..] else {
+        panic!("an order of six words: {order}");
+    };
+    let mut go = String::new();
+    std::io::stdin().read_to_string(&mut go).expect("the test's word");
+    if go != "go" {
+        return;
+    }
+    fs::write(cgroup(mark).join("cgroup.procs"), "0").expect("the cgroup takes this process");
+    let mark = mark.parse().expect("a mark");
+    let marked = |kind| {
+        let socket = Socket::new(Domain::IPV4, kind, None).expect("a socket");
+        socket.set_mark(mark).expect("root may mark");
+        socket
+    };
+    let at = |port: &str| SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")));
+    let (udp, tcp) = (at(udp), at(tcp));
+    let mut kept = Vec::new();
+    for _ in 0..datagrams.parse::<u32>().expect("a number") {
+        let socket = marked(Type::DGRAM);
+        socket.send_to(b"storm", &udp.into()).expect("loopback works");
+        if keep == "true" {
+            kept.push(socket);
+        }
+    }
+    for _ in 0..connections.parse::<u32>().expect("a number") {
+        let mut socket = marked(Type::STREAM);
+        // At once, by a reset: the port is free for the next one.
+        socket
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("an option");
+        socket.connect(&tcp.into()).expect("loopback works");
+        socket.write_all(b"storm").expect("the server is there");
+    }
+}
