@@ -115,24 +115,30 @@ struct Allowed {
     methods: &'static [&'static str],
     /// Reasons that are no failure in place of an owner.
     reasons: &'static [&'static str],
+    /// How many records may have one, in per cent.
+    percent: usize,
 }
 
-/// Every packet has an owner.
+/// Every packet has an owner, but for those whose log call the kernel did not show to the probe: it runs none that interrupts
+/// another one, or a lookup of the agent's. An emulated machine is slow to finish either.
 const PROBES: Allowed = Allowed {
     methods: &["socket", "accepted", "inherited", "listener", "tombstone"],
-    reasons: &[],
+    reasons: &["missed"],
+    percent: 5,
 };
 
 /// The fallback bounds what it spends on looking; on a machine that is busy with something else it may say `missed`.
 const SOCKDIAG: Allowed = Allowed {
     methods: &["sockdiag"],
     reasons: &["missed"],
+    percent: 100,
 };
 
 /// Asserts that every record is owned as expected, and that each exchange has records of both ends.
 #[track_caller]
 fn assert_owned(records: &[Seen], expectations: &[Expectation], allowed: &Allowed) {
     let mut owned = vec![(0, 0); expectations.len()];
+    let mut unowned = 0_usize;
     for seen in records {
         let found = expectations
             .iter()
@@ -143,6 +149,7 @@ fn assert_owned(records: &[Seen], expectations: &[Expectation], allowed: &Allowe
             && allowed.reasons.contains(&reason)
         {
             assert_eq!(seen.text("process.pid"), None, "{seen:?}");
+            unowned += 1;
             continue;
         }
         assert_eq!(seen.number("process.pid"), Some(truth.pid), "{truth:?}\n{seen:?}");
@@ -160,7 +167,16 @@ fn assert_owned(records: &[Seen], expectations: &[Expectation], allowed: &Allowe
             server
         }) += 1;
     }
-    let enough = if allowed.reasons.is_empty() { 6 } else { 1 };
+    assert!(
+        unowned * 100 <= allowed.percent * records.len(),
+        "{unowned} of {} records have no owner",
+        records.len()
+    );
+    let enough = if allowed.percent == 100 {
+        1
+    } else {
+        6_usize.saturating_sub(unowned)
+    };
     for (at, (client, server)) in owned.iter().enumerate() {
         assert!(
             *client >= enough && *server >= enough,

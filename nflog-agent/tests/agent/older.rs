@@ -191,8 +191,13 @@ fn every_kind_of_socket_is_named_in_namespaces_with_the_same_addresses() {
     let records = Seen::from_json(&ended.stdout);
     assert_eq!(records.len() as u64, after - before, "{}", ended.messages());
 
+    // The kernel runs no probe while it interrupts another one, or a lookup of the agent's.
+    let (missed, answered): (Vec<_>, Vec<_>) = records
+        .iter()
+        .partition(|seen| seen.text("nflog.owner.reason") == Some("missed"));
+    assert!(missed.len() * 20 <= records.len(), "{missed:?}");
     let mut seeded: HashMap<(Place, &str), usize> = HashMap::new();
-    for seen in &records {
+    for seen in answered {
         let netns = seen.number("nflog.netns.inode").expect("a namespace");
         let family = if seen.text("network.type") == Some("ipv4") {
             "ipv4"
@@ -209,7 +214,7 @@ fn every_kind_of_socket_is_named_in_namespaces_with_the_same_addresses() {
         assert_owner(seen, &owners[&(netns, family)]);
         let allowed: &[_] = match (is_later(seen), serves) {
             (false, _) => &["seeded", "tombstone"],
-            (true, true) => &["seeded", "accepted", "tombstone"],
+            (true, true) => &["seeded", "inherited", "accepted", "tombstone"],
             (true, false) => &["socket", "tombstone"],
         };
         assert!(allowed.contains(&method(seen)), "{seen:?}");
@@ -217,7 +222,10 @@ fn every_kind_of_socket_is_named_in_namespaces_with_the_same_addresses() {
     }
     // TCP and UDP of all processes, ICMP and raw of the clients.
     assert_eq!(seeded.len(), 2 * 8 + 2 * 4, "{seeded:?}");
-    assert!(seeded.values().all(|count| *count >= ROUNDS), "{seeded:?}");
+    assert!(
+        seeded.values().all(|count| *count + missed.len() >= ROUNDS),
+        "{seeded:?}"
+    );
 }
 
 #[test]
