@@ -160,7 +160,13 @@ pub(super) fn left_out(statistics: &Statistics) {
             } else {
                 parts.join(", ")
             };
-            tracing::debug!("probes: runs that the kernel left out: {text}");
+            let hidden = programs.iter().all(|one| one.missed.is_none());
+            let more = if hidden {
+                "; not those that a kprobe itself missed, which Linux shows since 6.17"
+            } else {
+                ""
+            };
+            tracing::debug!("probes: runs that the kernel left out: {text}{more}");
         }
         Err(error) => tracing::warn!("cannot read the programs' statistics: {error}"),
     }
