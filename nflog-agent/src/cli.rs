@@ -58,7 +58,8 @@ pub struct RunArgs {
     pub conntrack: ConntrackArg,
 
     /// Sockets that the kernel probes know the owner of at the same time, over all namespaces. Those that do not fit have no
-    /// owner and are counted as socket-map-error, tuple-map-error or port-map-error. One takes about 350 bytes of kernel memory.
+    /// owner and are counted as socket-map-error, tuple-map-error or port-map-error. The kernel
+    /// memory for all of them is taken at start.
     #[arg(long, value_name = "COUNT", default_value_t = 1 << 16, value_parser = clap::value_parser!(u32).range(1..=1 << 24), env = "NFLOG_AGENT_MAX_SOCKETS")]
     pub max_sockets: u32,
 
