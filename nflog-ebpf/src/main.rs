@@ -27,6 +27,7 @@
 )]
 
 mod kernel;
+mod lookup;
 mod maps;
 mod packet;
 mod probes;

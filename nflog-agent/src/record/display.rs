@@ -229,7 +229,7 @@ fn length(out: &mut Vec<u8>, packet: &Packet) {
     }
 }
 
-/// `comm[pid]`, or `none(reason)`.
+/// `comm[pid]`, or the method with the reason: `none(no-socket)`, `kernel(kernel-icmp)`.
 fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
     match attribution {
         Attribution::Owned { owner, .. } => {
@@ -240,7 +240,8 @@ fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
             out.push(b']');
         }
         Attribution::Unowned(reason) => {
-            out.extend_from_slice(b"none(");
+            out.extend_from_slice(attribution.method_name().as_bytes());
+            out.push(b'(');
             out.extend_from_slice(reason.name().as_bytes());
             out.push(b')');
         }

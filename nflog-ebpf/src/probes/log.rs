@@ -10,15 +10,15 @@ use nflog_common::{
 };
 
 use crate::kernel::{Pointer, monotonic};
+use crate::lookup::{
+    Found, by_closing, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
+};
 use crate::maps::{GROUPS, PACKETS, RECEIPTS, RECEIPTS_LEFT, WORK, Work, count, offset};
 use crate::packet::{
     ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, LATER_FRAGMENT, NF_INET_FORWARD, NF_INET_LOCAL_IN,
     NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, identify, parse, socket_tuple,
 };
-use crate::registry::{
-    Found, NOBODY, Sender, by_closing, by_exact_port, by_listener, by_port, by_request, by_socket,
-    by_tombstone, by_tuple, cookie, transmits,
-};
+use crate::registry::{NOBODY, Sender, cookie, transmits};
 use crate::sock::{
     AF_INET, AF_INET6, Holder, IPPROTO_SCTP, IPPROTO_TCP, Sock, TCP_NEW_SYN_RECV, TCP_TIME_WAIT,
 };
