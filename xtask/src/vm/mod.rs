@@ -11,6 +11,8 @@ mod qemu;
 mod report;
 
 use std::io::{IsTerminal as _, stdin};
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -30,6 +32,8 @@ pub(crate) use report::Outcome;
 
 /// A test that takes longer is killed; with hardware virtualisation, that is.
 const TEST_DEADLINE: Duration = Duration::from_secs(40);
+/// Guests that run at a time: a guest's tests wait more than they compute.
+const AT_ONCE: usize = 2;
 /// Lines of the console to show when a guest never came up.
 const CONSOLE_TAIL: usize = 60;
 
@@ -163,9 +167,22 @@ fn run_tests(guest: &Guest, deadline: Option<u64>, filters: &[String]) -> Result
         filters: filters.to_vec(),
         deadline: test_deadline.as_secs(),
     };
+    let test = &|kernel: &Kernel| test_kernel(kernel, &payload, accelerator, limits, mode.clone());
     let mut outcomes = Vec::new();
-    for kernel in &kernels {
-        outcomes.push(test_kernel(kernel, &payload, accelerator, limits, mode.clone())?);
+    for together in kernels.chunks(AT_ONCE) {
+        let ended: Vec<_> = thread::scope(|scope| {
+            let guests: Vec<_> = together
+                .iter()
+                .map(|kernel| scope.spawn(move || test(kernel)))
+                .collect();
+            guests
+                .into_iter()
+                .map(|guest| guest.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        for outcome in ended {
+            outcomes.push(outcome?);
+        }
     }
     println!("{}", report::table(&outcomes));
     ensure!(
