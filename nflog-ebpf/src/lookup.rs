@@ -65,8 +65,13 @@ pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple, sends: bool) -> Option<
         // MPTCP: what was accepted is the connection that the subflow is part of, and that is filed under the same tuple.
         return by_tuple(tuple).or(Some(Found::nobody(reason::MISSED)));
     }
-    // Of those who share a socket, the one that was seen to send last is the sender if it also is who sends now.
-    if known.shared != 0 && sends && known.owner.tgid == task::current_tgid() {
+    // The send probe has made the sender the owner. If it did not run, the entry may even be of a socket that was at this
+    // address before and whose death was not seen either.
+    if sends && known.method != method::KERNEL && known.owner.tgid != task::current_tgid() {
+        return Some(Found::nobody(reason::MISSED));
+    }
+    // Of those who share a socket, the one that was seen to send last is the sender: it is who sends now.
+    if known.shared != 0 && sends && known.method != method::KERNEL {
         return Some(Found::Owner {
             owner: &raw const known.owner,
             method: method::SENDER,

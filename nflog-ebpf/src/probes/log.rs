@@ -185,7 +185,8 @@ fn received_without_socket(
 fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) -> Option<Found> {
     let tcp = key.protocol == IPPROTO_TCP;
     let outgoing = key.hook > NF_INET_LOCAL_IN;
-    let mut sends = outgoing && !tcp;
+    // SCTP, like TCP, also sends from softirqs and timers.
+    let mut sends = outgoing && !tcp && key.protocol != IPPROTO_SCTP;
     if tcp && outgoing && detail & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
         match transmits(sock) {
             Some(Sender::Current) => sends = true,
