@@ -60,6 +60,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let signals = signals::watch()?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
+        ..MapSizes::default()
     };
     let mut probes = probes::open(args.attribution, &args.groups, sizes)?;
     let messages = probes.as_mut().and_then(Messages::forward);
@@ -120,10 +121,9 @@ impl<'a> Agent<'a> {
     }
 
     fn open_reader(&self, name: Option<&str>) -> Result<Reader<'a>, RunError> {
-        let path = name.map(netns_path);
-        let netns = path.clone().map_or(Netns::Current, Netns::Path);
+        let netns = name.map_or(Netns::Current, |name| Netns::Path(netns_path(name)));
         let devices = Devices::open(&netns)?;
-        let owners = Owners::open(self.probes, path.as_deref())?;
+        let owners = Owners::open(self.probes, &netns)?;
         let config = nflog_config(self.args, netns, self.asks_conntrack())?;
         let nflog = Nflog::open(&config)?;
         let name = name.unwrap_or(HERE).to_owned();
