@@ -107,6 +107,8 @@ pub mod reason {
     pub const FRAGMENT: u8 = 11;
     /// A probe did not run that would have seen the socket change hands.
     pub const MISSED: u8 = 12;
+    /// There was no room for the socket's owner (`Stat::SocketMapError`).
+    pub const MAP_FULL: u8 = 13;
 }
 
 const _: () = {

@@ -37,12 +37,17 @@ pub(crate) struct Work {
 const SOCKETS_MAX: u32 = 1 << 16;
 const ANSWERS_BYTES: u32 = 1 << 24;
 const NAMESPACES_MAX: u32 = 1 << 16;
+const REFUSED_MAX: u32 = 1 << 14;
 const SCRATCH_MAX: u32 = 1 << 12;
 const GROUP_WORDS: u32 = 65_536 / 64;
 
 /// `struct sock *` to owner. A plain hash: when it is full a new socket stays unknown, a live one is never evicted.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, TrackedSocket> = HashMap::with_max_entries(SOCKETS_MAX, 0);
+
+/// Living sockets for which [`SOCKETS`] had no room: only to give that as the reason.
+#[map]
+pub(crate) static REFUSED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(REFUSED_MAX, 0);
 
 /// Connection to its `struct sock *`.
 #[map]

@@ -68,9 +68,10 @@ impl<'a> Owners<'a> {
                     Attribution::Unowned(Reason::Missed)
                 });
                 match (answer, older) {
-                    (Attribution::Unowned(Reason::OlderThanAgent | Reason::NoSocket), Some(diag)) => {
-                        older_owner(diag, place, packet).unwrap_or(answer)
-                    }
+                    (
+                        Attribution::Unowned(Reason::OlderThanAgent | Reason::MapFull | Reason::NoSocket),
+                        Some(diag),
+                    ) => older_owner(diag, place, packet).unwrap_or(answer),
                     _ => answer,
                 }
             }

@@ -10,7 +10,7 @@ use crate::kernel::{Pointer, monotonic};
 use crate::lookup::{
     Found, by_closing, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
 };
-use crate::maps::{ANSWERS, GROUPS, NAMESPACES, WORK, Work, count, offset};
+use crate::maps::{ANSWERS, GROUPS, NAMESPACES, REFUSED, WORK, Work, count, offset};
 use crate::packet::{
     ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, LATER_FRAGMENT, NF_INET_FORWARD, NF_INET_LOCAL_IN,
     NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, parse, socket_tuple,
@@ -209,7 +209,18 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
             IPPROTO_ICMP | IPPROTO_ICMPV6 => reason::KERNEL_ICMP,
             _ => reason::KERNEL_SOCKET,
         })),
-        _ => Some(Found::nobody(reason::OLDER_THAN_AGENT)),
+        _ => Some(Found::nobody(unknown(sock))),
+    }
+}
+
+/// Why nothing is known of a process's socket.
+#[inline(always)]
+fn unknown(sock: Sock) -> u8 {
+    // SAFETY: only whether there is one.
+    if unsafe { REFUSED.get(sock.address()) }.is_some() {
+        reason::MAP_FULL
+    } else {
+        reason::OLDER_THAN_AGENT
     }
 }
 

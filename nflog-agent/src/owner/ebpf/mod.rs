@@ -332,6 +332,7 @@ const fn no_owner(code: u8) -> Reason {
         reason::FRAGMENT => Reason::Fragment,
         reason::MISSED => Reason::Missed,
         reason::OLDER_THAN_AGENT => Reason::OlderThanAgent,
+        reason::MAP_FULL => Reason::MapFull,
         reason::AMBIGUOUS => Reason::Ambiguous,
         _ => Reason::NoSocket,
     }
