@@ -36,7 +36,7 @@ pub(crate) struct Work {
 
 const SOCKETS_MAX: u32 = 1 << 16;
 const ANSWERS_BYTES: u32 = 1 << 24;
-const NAMESPACES_MAX: u32 = 1 << 16;
+const NAMESPACES_MAX: u32 = 1 << 14;
 const REFUSED_MAX: u32 = 1 << 14;
 const SCRATCH_MAX: u32 = 1 << 12;
 const GROUP_WORDS: u32 = 65_536 / 64;
@@ -71,9 +71,10 @@ pub(crate) static TOMBSTONES: LruHashMap<SocketTuple, Tombstone> =
 #[map]
 pub(crate) static ANSWERS: RingBuf = RingBuf::with_byte_size(ANSWERS_BYTES, 0);
 
-/// Inodes of the network namespaces that the agent reads.
+/// Inodes of the network namespaces that the agent reads. With its memory taken in advance: the kernel warns of anything else in a
+/// kprobe program before 6.1.
 #[map]
-pub(crate) static NAMESPACES: HashMap<u32, u8> = HashMap::with_max_entries(NAMESPACES_MAX, BPF_F_NO_PREALLOC);
+pub(crate) static NAMESPACES: HashMap<u32, u8> = HashMap::with_max_entries(NAMESPACES_MAX, 0);
 
 /// Bit set of the NFLOG groups that the agent listens to.
 #[map]
