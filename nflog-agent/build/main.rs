@@ -7,9 +7,9 @@ mod toolchain;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use toolchain::{REMEDY, Toolchain, bpf_linker};
+use toolchain::{REMEDY, Toolchain};
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=build");
@@ -39,27 +39,12 @@ fn build() -> Result<(), String> {
     }
     let target_dir = target_dir(&out_dir)?;
     let toolchain = Toolchain::find().ok_or_else(|| format!("no compiler for the BPF target; {REMEDY}"))?;
-    let linker = bpf_linker(target_dir).ok_or_else(|| format!("no bpf-linker; {REMEDY}"))?;
-    let ebpf_target = target_dir.join("ebpf");
-    run(toolchain
-        .ebpf_crate("build", &workspace, &ebpf_target)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker)?))?;
-    let object = ebpf_target.join("bpfel-unknown-none/release/nflog-ebpf");
+    // The kernel's architecture, which is the agent's: not that of the machine that builds.
+    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
+    let object = toolchain.build_ebpf(&workspace, target_dir, &arch)?;
     fs::copy(&object, out_dir.join("nflog-ebpf.o"))
         .map_err(|error| format!("{}: {error}", object.display()))?;
     Ok(())
-}
-
-fn rustflags(linker: &Path) -> Result<String, String> {
-    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
-    let flags = [
-        format!("--cfg=bpf_target_arch=\"{arch}\""),
-        format!("-Clinker={}", linker.display()),
-        "-Clink-arg=--btf".to_owned(),
-        "-Cdebuginfo=2".to_owned(),
-        "-Cpanic=abort".to_owned(),
-    ];
-    Ok(flags.join("\x1f"))
 }
 
 /// `OUT_DIR` is `<target>/<profile>/build/<package>/out`, with the target triple before the profile when one was asked for.
@@ -78,15 +63,4 @@ fn target_dir(out_dir: &Path) -> Result<&Path, String> {
 
 fn variable(name: &str) -> Result<String, String> {
     env::var(name).map_err(|error| format!("{name}: {error}; build with cargo"))
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let status = command
-        .status()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{command:?} failed with {status}"))
-    }
 }

@@ -82,6 +82,43 @@ impl Toolchain {
             .arg(target_dir);
         command
     }
+
+    /// Builds the eBPF object for kernels of one architecture, which is what rustc calls it (`target_arch`), and returns the object's
+    /// path. The architectures share `<target>/ebpf`, and each has its object in a directory of its own there.
+    pub(crate) fn build_ebpf(
+        &self,
+        workspace: &Path,
+        target_dir: &Path,
+        arch: &str,
+    ) -> Result<PathBuf, String> {
+        let linker = bpf_linker(target_dir).ok_or_else(|| format!("no bpf-linker; {REMEDY}"))?;
+        let ebpf = target_dir.join("ebpf");
+        let place = ebpf.join(arch);
+        let mut command = self.ebpf_crate("build", workspace, &ebpf);
+        command
+            .args(["-Z", "unstable-options", "--artifact-dir"])
+            .arg(&place)
+            .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker, arch));
+        let status = command
+            .status()
+            .map_err(|error| format!("{command:?}: {error}"))?;
+        if !status.success() {
+            return Err(format!("{command:?} failed with {status}"));
+        }
+        Ok(place.join("nflog-ebpf"))
+    }
+}
+
+/// `bpf_target_arch` decides where the programs find a probed function's arguments: in which fields of `pt_regs`, or on the stack.
+fn rustflags(linker: &Path, arch: &str) -> String {
+    let flags = [
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        format!("-Clinker={}", linker.display()),
+        "-Clink-arg=--btf".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        "-Cpanic=abort".to_owned(),
+    ];
+    flags.join("\x1f")
 }
 
 /// bpf-linker: in `<target>/tools/bin`, where `cargo xtask setup` puts it, else in PATH.

@@ -9,12 +9,13 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
+use crate::arch::Arch;
 use crate::paths;
 use crate::process::{self, output, render};
 
 /// The target of the static build. An explicit target keeps the flags away from build scripts and procedural macros,
 /// which must be dynamic.
-pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = Arch::X86_64.target();
 
 /// What to select in commands that act on everything plain cargo can build.
 pub(crate) const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "nflog-ebpf"];

@@ -2,6 +2,7 @@
 //!
 //! One module for each verb. Whatever a verb needs it installs or builds itself, below the target directory.
 
+mod arch;
 mod artifacts;
 mod attribution;
 mod exit;

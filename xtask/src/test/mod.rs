@@ -4,11 +4,12 @@
 
 mod cargo_tests;
 mod lints;
+mod registers;
 
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::artifacts;
@@ -24,6 +25,9 @@ pub(crate) struct Options {
     /// Without guests, fuzzing and cargo-deny
     #[arg(long)]
     fast: bool,
+    /// Only steps whose name contains this, as the summary has it
+    #[arg(long, value_name = "TEXT")]
+    step: Option<String>,
 }
 
 /// Tests that ran.
@@ -42,6 +46,7 @@ const FAST: &[Step] = &[
     ("clippy, library alone", lints::library_alone),
     ("clippy, eBPF", lints::ebpf),
     ("tests on this kernel", cargo_tests::run_all),
+    ("eBPF, x86-64 and arm64", registers::both),
     ("benchmarks run", benchmarks),
     ("docs", docs),
 ];
@@ -59,7 +64,10 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let mut total = Counts::default();
     let mut report = Vec::new();
     let mut broken = 0;
-    for (name, step) in FAST.iter().chain(slow) {
+    let wanted = |name: &str| options.step.as_deref().is_none_or(|text| name.contains(text));
+    let steps: Vec<_> = FAST.iter().chain(slow).filter(|(name, _)| wanted(name)).collect();
+    ensure!(!steps.is_empty(), "no step is called so: {:?}", options.step);
+    for (name, step) in steps {
         println!("\n=== {name}");
         let started = Instant::now();
         let outcome = step();
