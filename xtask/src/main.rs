@@ -5,6 +5,7 @@
 mod arch;
 mod artifacts;
 mod attribution;
+mod cross;
 mod exit;
 mod fuzz;
 mod paths;
@@ -42,6 +43,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Run the attribution matrix on real Debian kernels and write its table into RELIABILITY.md
     Attribution(attribution::Options),
+    /// Build the agent for arm64, statically linked, with optimisation
+    Arm64,
     /// Run the integration tests on real Debian kernels under QEMU
     Vm(vm::Options),
 }
@@ -64,6 +67,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Test(options) => test::main(&options),
         Verb::Fuzz(options) => fuzz::main(&options),
         Verb::Attribution(options) => attribution::main(&options),
+        Verb::Arm64 => cross::main(),
         Verb::Vm(options) => vm::main(options),
     }
 }

@@ -48,10 +48,15 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The cargo that started xtask, in the workspace, with setup's programs in PATH and without the variables
-/// that describe the xtask package.
+/// The cargo that started xtask, as [`in_workspace`].
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    in_workspace(Command::new(
+        env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")),
+    ))
+}
+
+/// A cargo in the workspace, with setup's programs in PATH and without the variables that describe the xtask package.
+pub(crate) fn in_workspace(mut command: Command) -> Command {
     command
         .current_dir(paths::root())
         .env("CARGO_TARGET_DIR", paths::target())

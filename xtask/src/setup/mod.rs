@@ -58,6 +58,18 @@ pub(crate) fn ensure_fuzzing() -> Result<()> {
     packages::ensure(&[CXX])
 }
 
+/// Installs what cross-building for arm64 needs, and for guests of that architecture what runs them.
+pub(crate) fn ensure_arm64(purpose: Purpose) -> Result<()> {
+    let guests = usize::from(purpose >= Purpose::Vm);
+    packages::ensure(&ARM64[..2 + guests])
+}
+
+const ARM64: [Requirement; 3] = [
+    Requirement::program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    Requirement::file("/usr/aarch64-linux-gnu/lib/libc.a", "libc6-dev-arm64-cross"),
+    Requirement::program("qemu-system-aarch64", "qemu-system-arm"),
+];
+
 const CXX: Requirement = Requirement::program("c++", "g++");
 
 const VM_PROGRAMS: [Requirement; 10] = [

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
+use crate::arch::Arch;
 use crate::paths;
 use crate::vm::initramfs::{self, Payload};
 use crate::vm::kernel::Kernel;
@@ -62,6 +63,11 @@ impl Accelerator {
 /// Decides which accelerator to use; the canary's answer holds until the machine is booted anew.
 pub(crate) fn choose(choice: Choice, kernel: &Kernel, payload: &Payload) -> Result<Accelerator> {
     match choice {
+        Choice::Kvm if kernel.arch != Arch::X86_64 => bail!(
+            "KVM runs guests of the host's architecture, not {}",
+            kernel.arch.debian()
+        ),
+        Choice::Auto if kernel.arch != Arch::X86_64 => Ok(Accelerator::Tcg),
         Choice::Tcg => Ok(Accelerator::Tcg),
         Choice::Kvm => Ok(Accelerator::Kvm),
         Choice::Auto if !may_have_kvm()? => Ok(Accelerator::Tcg),

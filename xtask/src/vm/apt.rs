@@ -1,5 +1,5 @@
-//! Debian packages by apt itself, from a private apt root below `target/vm/apt` that holds the suites of all supported
-//! kernels and knows nothing of this system's installed packages. apt checks signatures and checksums.
+//! Debian packages by apt itself, from a private apt root below `target/vm` for each architecture, that holds the suites of all
+//! supported kernels and knows nothing of this system's installed packages. apt checks signatures and checksums.
 //!
 //! The mirrors are those of this system's own apt sources.
 
@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::arch::Arch;
 use crate::paths;
 use crate::process::{output, run};
 
@@ -20,15 +21,19 @@ const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
-/// The private apt root, with current package lists.
+/// A private apt root, with current package lists.
 pub(crate) struct Apt {
     root: PathBuf,
+    arch: Arch,
 }
 
 impl Apt {
     /// Prepares the root and fetches the package lists.
-    pub(crate) fn update() -> Result<Self> {
-        let root = paths::vm().join("apt");
+    pub(crate) fn update(arch: Arch) -> Result<Self> {
+        let root = paths::vm().join(match arch {
+            Arch::X86_64 => "apt",
+            Arch::Arm64 => "apt-arm64",
+        });
         let directories = [
             "etc/apt/apt.conf.d",
             "etc/apt/preferences.d",
@@ -44,12 +49,13 @@ impl Apt {
         fs::write(root.join("var/lib/dpkg/status"), "")?;
         fs::write(
             root.join("etc/apt/sources.list"),
-            sources(&Mirrors::of_this_system()?)?,
+            sources(&Mirrors::of_this_system()?, arch)?,
         )?;
-        let apt = Self { root };
+        let apt = Self { root, arch };
         println!(
-            "fetching the package lists of {} Debian suites",
-            SUITES.len() + SECURITY_SUITES.len()
+            "fetching the package lists of {} Debian suites ({})",
+            SUITES.len() + SECURITY_SUITES.len(),
+            arch.debian()
         );
         // A suite that is gone from the mirror only matters to the kernel that is in it.
         if let Err(error) = run(apt.command("apt-get").args(["-qq", "update"])) {
@@ -64,7 +70,29 @@ impl Apt {
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// Downloads a package's newest version and returns the archive's path.
+    /// Downloads packages with all that they depend on, and unpacks them all into `directory`.
+    pub(crate) fn unpack_with_dependencies(&self, packages: &[&str], directory: &Path) -> Result<()> {
+        run(self
+            .command("apt-get")
+            .args([
+                "-qq",
+                "install",
+                "--download-only",
+                "--yes",
+                "--no-install-recommends",
+            ])
+            .args(packages))?;
+        let archives = self.root.join("var/cache/apt/archives");
+        for entry in fs::read_dir(&archives).with_context(|| format!("cannot list {}", archives.display()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                unpack(&path, directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Downloads a package (of a version, if it says `name=version`; else the newest) and returns the archive's path.
     pub(crate) fn download(&self, package: &str) -> Result<PathBuf> {
         let directory = self.root.join("debs").join(package);
         match fs::remove_dir_all(&directory) {
@@ -86,8 +114,8 @@ impl Apt {
                 "Dir::State::status={}",
                 self.root.join("var/lib/dpkg/status").display()
             ),
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Architectures::=amd64".to_owned(),
+            format!("APT::Architecture={}", self.arch.debian()),
+            format!("APT::Architectures::={}", self.arch.debian()),
             "APT::Sandbox::User=root".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::Retries=3".to_owned(),
@@ -96,6 +124,11 @@ impl Apt {
         }
         command
     }
+}
+
+/// Unpacks an archive's files into a directory.
+pub(crate) fn unpack(archive: &Path, directory: &Path) -> Result<()> {
+    run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(directory))
 }
 
 /// The one entry of a directory.
@@ -158,13 +191,14 @@ impl Mirrors {
     }
 }
 
-fn sources(mirrors: &Mirrors) -> Result<String> {
+fn sources(mirrors: &Mirrors, arch: Arch) -> Result<String> {
     let keyring = KEYRINGS
         .into_iter()
         .find(|keyring| Path::new(keyring).exists())
         .context("no Debian keyring; run `apt-get install debian-archive-keyring`")?;
+    let arch = arch.debian();
     let line =
-        |mirror: &str, suite: &str| format!("deb [arch=amd64 signed-by={keyring}] {mirror} {suite} main\n");
+        |mirror: &str, suite: &str| format!("deb [arch={arch} signed-by={keyring}] {mirror} {suite} main\n");
     let main = SUITES.iter().map(|suite| line(&mirrors.main, suite));
     let security = SECURITY_SUITES.iter().map(|suite| line(&mirrors.security, suite));
     Ok(main.chain(security).collect())

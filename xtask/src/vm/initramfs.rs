@@ -8,18 +8,18 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::arch::Arch;
 use crate::artifacts::Artifacts;
-use crate::paths::{self, find_program};
-use crate::process::{output, run};
+use crate::paths;
+use crate::process::run;
 use crate::vm::cpio::Archive;
 use crate::vm::kernel::Kernel;
 use crate::vm::modules;
 use crate::vm::protocol::{AGENT_PATH, Mode, PLAN_PATH, Plan, TESTS_DIRECTORY};
+use crate::vm::system::{self, Placed};
 
 /// Integration tests that run in guests: those whose name begins with one of these.
-const TEST_PREFIXES: [&str; 5] = ["agent", "attribution", "kprobe", "nflog", "sockdiag"];
-/// Dynamic programs of the host that the tests call.
-const PROGRAMS: [&str; 3] = ["ip", "nft", "setpriv"];
+pub(crate) const TEST_PREFIXES: [&str; 5] = ["agent", "attribution", "kprobe", "nflog", "sockdiag"];
 const BUSYBOX_APPLETS: [&str; 25] = [
     "ash", "cat", "chmod", "dmesg", "false", "grep", "head", "kill", "less", "ls", "lsmod", "mkdir", "mount",
     "nc", "ping", "poweroff", "ps", "sh", "sleep", "sync", "tail", "top", "true", "unshare", "vi",
@@ -57,20 +57,22 @@ pub(crate) struct Payload {
     init: Vec<u8>,
     agent: Vec<u8>,
     tests: Vec<(String, Vec<u8>)>,
+    system: Vec<Placed>,
 }
 
 impl Payload {
     /// Reads the programs and the integration tests that run in guests.
-    pub(crate) fn new(artifacts: &Artifacts) -> Result<Self> {
-        let read_test = |(name, path): (&str, &PathBuf)| anyhow::Ok((name.to_owned(), stripped(path)?));
+    pub(crate) fn new(artifacts: &Artifacts, arch: Arch) -> Result<Self> {
+        let read_test = |(name, path): (&str, &PathBuf)| anyhow::Ok((name.to_owned(), stripped(path, arch)?));
         Ok(Self {
-            init: stripped(&artifacts.program("vm_init")?)?,
-            agent: stripped(&artifacts.program("nflog-agent")?)?,
+            init: stripped(&artifacts.program("vm_init")?, arch)?,
+            agent: stripped(&artifacts.program("nflog-agent")?, arch)?,
             tests: artifacts
                 .integration_tests(&TEST_PREFIXES)
                 .into_iter()
                 .map(read_test)
                 .collect::<Result<_>>()?,
+            system: system::files(arch)?,
         })
     }
 
@@ -85,7 +87,7 @@ pub(crate) fn write(kernel: &Kernel, payload: &Payload, mode: Mode) -> Result<Pa
     let path = kernel.directory.join("initramfs.cpio");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut archive = Archive::new(BufWriter::new(file));
-    add_system(&mut archive)?;
+    add_system(&mut archive, &payload.system)?;
     archive.file("init", 0o755, &payload.init)?;
     archive.file(AGENT_PATH, 0o755, &payload.agent)?;
     archive.directory(TESTS_DIRECTORY)?;
@@ -120,7 +122,7 @@ fn environment(kernel: &Kernel) -> Vec<(String, String)> {
 
 type Initramfs = Archive<BufWriter<File>>;
 
-fn add_system(archive: &mut Initramfs) -> Result<()> {
+fn add_system(archive: &mut Initramfs, system: &[Placed]) -> Result<()> {
     for directory in DIRECTORIES {
         archive.directory(directory)?;
     }
@@ -129,36 +131,14 @@ fn add_system(archive: &mut Initramfs) -> Result<()> {
     for (path, content) in FILES {
         archive.file(path, 0o644, content.as_bytes())?;
     }
-    let busybox = find_program("busybox").context("no busybox; run `cargo xtask setup`")?;
-    archive.file("bin/busybox", 0o755, &fs::read(busybox)?)?;
     for applet in BUSYBOX_APPLETS {
         archive.symlink(&format!("bin/{applet}"), "busybox")?;
     }
-    for name in PROGRAMS {
-        let program =
-            find_program(name).with_context(|| format!("no program {name}; run `cargo xtask setup`"))?;
-        archive.file(&format!("bin/{name}"), 0o755, &fs::read(&program)?)?;
-        for library in shared_libraries(&program)? {
-            archive.file(&library.to_string_lossy(), 0o755, &fs::read(&library)?)?;
-        }
+    for (place, file) in system {
+        let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        archive.file(place, 0o755, &content)?;
     }
     Ok(())
-}
-
-/// The files that a dynamic program maps, the loader included.
-fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let listing = output(Command::new("ldd").arg(program))?;
-    Ok(listing.lines().filter_map(library_in).collect())
-}
-
-/// The path in a line of ldd: `libc.so.6 => /lib/libc.so.6 (0x..)` or `/lib64/ld-linux-x86-64.so.2 (0x..)`.
-fn library_in(line: &str) -> Option<PathBuf> {
-    let words = line.split_once("=>").map_or(line, |(_, path)| path);
-    words
-        .split_whitespace()
-        .next()
-        .filter(|word| word.starts_with('/'))
-        .map(PathBuf::from)
 }
 
 fn add_modules(archive: &mut Initramfs, kernel: &Kernel) -> Result<Vec<String>> {
@@ -194,32 +174,17 @@ fn add_directory(archive: &mut Initramfs, directory: &Path) -> Result<()> {
 }
 
 /// A program without its debug information, which would be most of the initramfs.
-fn stripped(program: &Path) -> Result<Vec<u8>> {
-    let directory = paths::vm().join("stripped");
+fn stripped(program: &Path, arch: Arch) -> Result<Vec<u8>> {
+    let (directory, objcopy) = match arch {
+        Arch::X86_64 => ("stripped", "objcopy"),
+        Arch::Arm64 => ("stripped-arm64", "aarch64-linux-gnu-objcopy"),
+    };
+    let directory = paths::vm().join(directory);
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let place = directory.join(program.file_name().context("a program has a name")?);
-    run(Command::new("objcopy")
+    run(Command::new(objcopy)
         .arg("--strip-debug")
         .arg(program)
         .arg(&place))?;
     fs::read(&place).with_context(|| format!("cannot read {}", place.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn libraries_are_read_from_both_kinds_of_lines_of_ldd() {
-        let path = |line| library_in(line).map(|path| path.display().to_string());
-        assert_eq!(
-            path("\tlibc.so.6 => /lib/libc.so.6 (0x00007f00)").as_deref(),
-            Some("/lib/libc.so.6")
-        );
-        assert_eq!(
-            path("\t/lib64/ld-linux-x86-64.so.2 (0x00007f00)").as_deref(),
-            Some("/lib64/ld-linux-x86-64.so.2")
-        );
-        assert_eq!(path("\tlinux-vdso.so.1 (0x00007ffd)"), None);
-    }
 }

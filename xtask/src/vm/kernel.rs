@@ -1,4 +1,5 @@
-//! Debian kernels: which package a kernel line comes from, fetched and unpacked once under `target/vm/<line>`.
+//! Debian kernels: which package a kernel line comes from, fetched and unpacked once under `target/vm/<line>`, those of arm64 under
+//! `target/vm/arm64-<line>`.
 //!
 //! A directory under `target/vm` is complete if it exists: it is renamed into place after everything is in it.
 
@@ -9,9 +10,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
+use crate::arch::Arch;
 use crate::paths;
 use crate::process::run;
-use crate::vm::apt::{Apt, only_entry};
+use crate::vm::apt::{Apt, only_entry, unpack};
 
 /// A kernel line that the agent supports, each from the Debian suite that maintains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -60,6 +62,8 @@ impl Line {
 pub(crate) struct Kernel {
     /// Its line.
     pub(crate) line: Line,
+    /// Its architecture.
+    pub(crate) arch: Arch,
     /// Its own directory below the target directory.
     pub(crate) directory: PathBuf,
     /// `uname -r`.
@@ -77,8 +81,8 @@ impl Kernel {
         self.directory.join("lib/modules").join(&self.release)
     }
 
-    fn open(line: Line) -> Result<Self> {
-        let directory = paths::vm().join(line.name());
+    fn open(line: Line, arch: Arch) -> Result<Self> {
+        let directory = place(line, arch);
         let modules = only_entry(&directory.join("lib/modules"))?;
         let release = modules
             .file_name()
@@ -87,6 +91,7 @@ impl Kernel {
             .into_owned();
         Ok(Self {
             line,
+            arch,
             directory,
             release,
         })
@@ -94,28 +99,41 @@ impl Kernel {
 }
 
 /// The kernels of these lines: those on disk, the others from Debian (all of them with `refresh`).
-pub(crate) fn obtain(lines: &[Line], refresh: bool) -> Result<Vec<Kernel>> {
+pub(crate) fn obtain(lines: &[Line], arch: Arch, refresh: bool) -> Result<Vec<Kernel>> {
     let missing: Vec<Line> = lines
         .iter()
         .copied()
-        .filter(|line| refresh || !paths::vm().join(line.name()).exists())
+        .filter(|line| refresh || !place(*line, arch).exists())
         .collect();
     if !missing.is_empty() {
-        let apt = Apt::update()?;
+        let apt = Apt::update(arch)?;
         for line in missing {
-            fetch(&apt, line).with_context(|| format!("cannot get a kernel {} from Debian", line.name()))?;
+            fetch(&apt, line, arch)
+                .with_context(|| format!("cannot get a kernel {} from Debian", line.name()))?;
         }
     }
-    lines.iter().copied().map(Kernel::open).collect()
+    lines
+        .iter()
+        .copied()
+        .map(|line| Kernel::open(line, arch))
+        .collect()
 }
 
-fn fetch(apt: &Apt, line: Line) -> Result<()> {
+fn place(line: Line, arch: Arch) -> PathBuf {
+    match arch {
+        Arch::X86_64 => paths::vm().join(line.name()),
+        Arch::Arm64 => paths::vm().join(format!("arm64-{}", line.name())),
+    }
+}
+
+fn fetch(apt: &Apt, line: Line, arch: Arch) -> Result<()> {
     let names = apt.names("linux-image-")?;
-    let newest = newest(line, names.iter().map(String::as_str)).context(
+    let newest = newest(line, arch, names.iter().map(String::as_str)).context(
         "no such package in the suites; if Debian has moved the suite to its archive, point apt's sources to a mirror that has it",
     )?;
     println!("fetching {newest}");
-    let staging = paths::vm().join(format!("{}.new", line.name()));
+    let place = place(line, arch);
+    let staging = place.with_added_extension("new");
     let unpacked = staging.join("unpacked");
     remove_directory(&staging)?;
     fs::create_dir_all(staging.join("lib/modules"))?;
@@ -129,16 +147,16 @@ fn fetch(apt: &Apt, line: Line) -> Result<()> {
     }
     arrange(&staging, &unpacked)?;
     remove_directory(&unpacked)?;
-    let place = paths::vm().join(line.name());
     remove_directory(&place)?;
     fs::rename(&staging, &place).with_context(|| format!("cannot move the kernel to {}", place.display()))
 }
 
 /// The newest cloud kernel image of a line among package names.
-fn newest<'a>(line: Line, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn newest<'a>(line: Line, arch: Arch, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let prefix = format!("linux-image-{}", line.version_prefix());
+    let suffix = format!("-cloud-{}", arch.debian());
     names
-        .filter(|name| name.starts_with(&prefix) && name.ends_with("-cloud-amd64"))
+        .filter(|name| name.starts_with(&prefix) && name.ends_with(&suffix))
         .max_by_key(|name| version_numbers(name))
 }
 
@@ -146,10 +164,6 @@ fn version_numbers(name: &str) -> Vec<u32> {
     name.split(|character: char| !character.is_ascii_digit())
         .filter_map(|number| number.parse().ok())
         .collect()
-}
-
-fn unpack(archive: &Path, directory: &Path) -> Result<()> {
-    run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(directory))
 }
 
 /// Moves the image to `vmlinuz` and the modules to `lib/modules`, and writes `modules.dep`.
@@ -185,7 +199,8 @@ fn arrange(staging: &Path, unpacked: &Path) -> Result<()> {
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin"))
 }
 
-fn remove_directory(directory: &Path) -> Result<()> {
+/// Removes a directory and all in it, if it is there.
+pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", directory.display()))
@@ -198,7 +213,7 @@ fn remove_directory(directory: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 8] = [
         "linux-image-6.1.0-9-cloud-amd64",
         "linux-image-6.1.0-56-cloud-amd64",
         "linux-image-6.1.0-56-cloud-amd64-dbg",
@@ -206,23 +221,28 @@ mod tests {
         "linux-image-7.2.12+deb13-cloud-amd64",
         "linux-image-7.3.4+deb13-cloud-amd64-unsigned",
         "linux-image-7.3.4+deb13-cloud-amd64",
+        "linux-image-6.12.118+deb13-cloud-arm64",
     ];
 
     #[test]
     fn the_newest_signed_cloud_image_of_a_line_is_picked_by_number() {
         assert_eq!(
-            newest(Line::Linux6_1, NAMES.into_iter()),
+            newest(Line::Linux6_1, Arch::X86_64, NAMES.into_iter()),
             Some("linux-image-6.1.0-56-cloud-amd64")
         );
         assert_eq!(
-            newest(Line::Linux6_12, NAMES.into_iter()),
+            newest(Line::Linux6_12, Arch::X86_64, NAMES.into_iter()),
             Some("linux-image-6.12.117+deb12-cloud-amd64")
         );
         assert_eq!(
-            newest(Line::Linux7, NAMES.into_iter()),
+            newest(Line::Linux7, Arch::X86_64, NAMES.into_iter()),
             Some("linux-image-7.3.4+deb13-cloud-amd64")
         );
-        assert_eq!(newest(Line::Linux5_10, NAMES.into_iter()), None);
+        assert_eq!(newest(Line::Linux5_10, Arch::X86_64, NAMES.into_iter()), None);
+        assert_eq!(
+            newest(Line::Linux6_12, Arch::Arm64, NAMES.into_iter()),
+            Some("linux-image-6.12.118+deb13-cloud-arm64")
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod modules;
 mod protocol;
 mod qemu;
 mod report;
+mod system;
 
 use std::io::{IsTerminal as _, stdin};
 use std::panic::resume_unwind;
@@ -18,13 +19,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 
+use crate::arch::Arch;
 use crate::artifacts::Artifacts;
+use crate::cross;
 use crate::paths;
+use crate::process::render;
 use crate::setup::{self, Purpose};
 use accelerator::{Accelerator, Choice};
-use initramfs::Payload;
+pub(crate) use apt::{Apt, unpack};
+use initramfs::{Payload, TEST_PREFIXES};
 use kernel::Kernel;
-pub(crate) use kernel::Line;
+pub(crate) use kernel::{Line, remove_directory};
 pub(crate) use protocol::MATRIX;
 use protocol::Mode;
 use qemu::Limits;
@@ -61,12 +66,26 @@ struct Guest {
     /// Kernel lines [default: all for tests, else 6.12]
     #[arg(long, value_enum, num_args = 1.., value_name = "LINE")]
     kernel: Vec<Line>,
+    /// The guest's architecture; arm64 is cross-built and emulated
+    #[arg(long, value_enum, default_value = "x86-64")]
+    arch: Arch,
     /// How QEMU executes the guest
     #[arg(long, value_enum, default_value = "auto")]
     accel: Choice,
     /// Fetch the newest package of each kernel line even if one is cached
     #[arg(long)]
     refresh: bool,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            kernel: Vec::new(),
+            arch: Arch::X86_64,
+            accel: Choice::Auto,
+            refresh: false,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -129,8 +148,7 @@ pub(crate) fn test_all() -> Result<Vec<Outcome>> {
     run_tests(
         &Guest {
             kernel: Line::ALL.to_vec(),
-            accel: Choice::Auto,
-            refresh: false,
+            ..Guest::default()
         },
         None,
         &[],
@@ -141,8 +159,7 @@ pub(crate) fn test_all() -> Result<Vec<Outcome>> {
 pub(crate) fn test_some(kernel: Vec<Line>, filter: &str) -> Result<Vec<Outcome>> {
     let guest = Guest {
         kernel,
-        accel: Choice::Auto,
-        refresh: false,
+        ..Guest::default()
     };
     run_tests(&guest, None, &[filter.to_owned()])
 }
@@ -193,13 +210,30 @@ fn run_tests(guest: &Guest, deadline: Option<u64>, filters: &[String]) -> Result
 }
 
 fn prepare(guest: &Guest) -> Result<(Vec<Kernel>, Payload, Accelerator)> {
-    ensure!(cfg!(target_arch = "x86_64"), "guests are x86-64 only");
+    ensure!(cfg!(target_arch = "x86_64"), "guests need an x86-64 host");
     setup::ensure(Purpose::Vm)?;
-    let kernels = kernel::obtain(&guest.kernel, guest.refresh)?;
-    let payload = Payload::new(&Artifacts::build()?)?;
+    let kernels = kernel::obtain(&guest.kernel, guest.arch, guest.refresh)?;
+    let artifacts = match guest.arch {
+        Arch::X86_64 => Artifacts::build()?,
+        Arch::Arm64 => build_arm64()?,
+    };
+    let payload = Payload::new(&artifacts, guest.arch)?;
     let first = kernels.first().context("at least one kernel")?;
     let accelerator = accelerator::choose(guest.accel, first, &payload)?;
     Ok((kernels, payload, accelerator))
+}
+
+/// Builds what runs in guests, and no other tests, for arm64.
+fn build_arm64() -> Result<Artifacts> {
+    setup::ensure_arm64(Purpose::Vm)?;
+    let mut command = cross::cargo("build")?;
+    command.args(["--package", "nflog-agent", "--bin", "nflog-agent"]);
+    command.args(["--package", "xtask", "--bin", "vm_init"]);
+    for prefix in TEST_PREFIXES {
+        command.arg(format!("--test={prefix}*"));
+    }
+    println!("building the programs and tests for arm64: {}", render(&command));
+    Artifacts::of(&mut command)
 }
 
 fn test_kernel(

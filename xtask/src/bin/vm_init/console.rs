@@ -29,6 +29,12 @@ while true; do
     ping -c 1 -W 1 ::1 >/dev/null 2>&1
 done";
 
+const TERMINAL: &str = if cfg!(target_arch = "aarch64") {
+    "/dev/ttyAMA0"
+} else {
+    "/dev/ttyS0"
+};
+
 type Environment = [(String, String)];
 
 /// An interactive shell, until it ends.
@@ -80,7 +86,7 @@ fn take_terminal() -> Result<()> {
     let terminal = File::options()
         .read(true)
         .write(true)
-        .open("/dev/ttyS0")
+        .open(TERMINAL)
         .context("cannot open the console")?;
     ioctl_tiocsctty(&terminal).context("cannot take the console as the terminal")?;
     tcsetpgrp(&terminal, getpid()).context("cannot come to the terminal's foreground")

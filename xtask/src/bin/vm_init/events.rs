@@ -1,4 +1,4 @@
-//! Events for the host, one a line on the second serial port.
+//! Events for the host, one a line on the serial port that is not the console.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -8,7 +8,12 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::protocol::Event;
 
-const PORT: &str = "/dev/ttyS1";
+/// On arm64 the console is no 8250, and this is the only one.
+const PORT: &str = if cfg!(target_arch = "aarch64") {
+    "/dev/ttyS0"
+} else {
+    "/dev/ttyS1"
+};
 
 /// The open port.
 pub(crate) struct Events(File);
