@@ -57,6 +57,8 @@ impl Toolchain {
             "CARGO_BUILD_TARGET",
             "RUSTUP_TOOLCHAIN",
             "RUSTFLAGS",
+            // Set for build scripts, and aya's look at it: all is built anew when it comes and goes.
+            "HOST",
         ] {
             command.env_remove(key);
         }
