@@ -12,7 +12,7 @@ use nflog_agent::export::{Compression, Exporter, ExporterOptions, OtlpConfig, Pr
 use nflog_agent::nflog::Loss;
 use nflog_agent::record::Resource;
 use nflog_agent::telemetry::ledger::{Ledger, LossReason, Unsettled};
-use nflog_agent::telemetry::metrics::{CounterFamily, Metrics};
+use nflog_agent::telemetry::metrics::{CounterFamily, Instrument, Metrics};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -164,9 +164,10 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
         resource.set("host.name", "node-1");
         let probes = CounterFamily {
             name: "nflog_agent.probe.events",
+            instrument: Instrument::Counter,
             unit: "{event}",
             description: "What the probes counted.",
-            label: "event",
+            label: Some("event"),
             read: Box::new(|observe| {
                 observe("logged", 5);
                 observe("attributed", 4);

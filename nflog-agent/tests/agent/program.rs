@@ -127,6 +127,10 @@ impl Agent {
         std::mem::take(&mut self.stdout.lock().unwrap())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the agent runs");
     }
