@@ -64,7 +64,7 @@ pub struct RunArgs {
     pub netns_interval: Duration,
 
     /// Network namespaces read at the same time; those beyond are named in a warning, and read when there is room.
-    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536), env = "NFLOG_AGENT_MAX_NETNS")]
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 14), env = "NFLOG_AGENT_MAX_NETNS")]
     pub max_netns: u32,
 
     /// Where records go.

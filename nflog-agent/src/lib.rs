@@ -20,6 +20,8 @@ pub mod cli;
 #[cfg(feature = "agent")]
 pub mod export;
 #[cfg(feature = "agent")]
+mod lingering;
+#[cfg(feature = "agent")]
 pub mod owner;
 #[cfg(feature = "agent")]
 pub mod packet;

@@ -1,4 +1,4 @@
-//! Room for descriptors: a namespace takes up to seven, and the usual limit is 1024.
+//! Room for descriptors: a namespace takes up to ten, and the usual limit is 1024.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -61,6 +61,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let signals = signals::watch()?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
+        ..MapSizes::default()
     };
     let mut probes = probes::open(args.attribution, &args.groups, sizes)?;
     let messages = probes.as_mut().and_then(Messages::forward);
@@ -167,9 +168,8 @@ impl<'a> Agent<'a> {
             other => other,
         };
         let netns = namespace.map_or(Netns::Current, Namespace::netns);
-        let path = namespace.map(Namespace::path);
         let devices = Devices::open(&netns)?;
-        let owners = Owners::open(self.probes, path.as_deref())?;
+        let owners = Owners::open(self.probes, &netns)?;
         let config = nflog_config(self.args, netns, self.asks_conntrack())?;
         let opened_ns = monotonic_ns();
         let nflog = Nflog::open(&config)?;

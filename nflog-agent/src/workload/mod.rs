@@ -1,7 +1,6 @@
 //! Which container, pod or systemd unit a process runs in.
 
 pub mod container;
-mod linger;
 mod membership;
 mod resolve;
 

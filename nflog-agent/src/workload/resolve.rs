@@ -9,9 +9,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::linger::Lingering;
 use super::membership::{self, Membership};
 use super::{Process, Workload};
+use crate::lingering::Lingering;
 use crate::owner::{CgroupRoot, Owner, ProcFs};
 
 /// Processes that are remembered, running or not.

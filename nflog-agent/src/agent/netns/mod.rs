@@ -21,7 +21,7 @@ mod schedule;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,11 +103,6 @@ impl Namespace {
     /// For a reader's configuration.
     pub(super) fn netns(&self) -> Netns {
         Netns::Fd(Arc::clone(&self.file))
-    }
-
-    /// A path that leads to it while it is open here.
-    pub(super) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd()))
     }
 }
 
