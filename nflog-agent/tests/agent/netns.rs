@@ -7,6 +7,8 @@ mod cost;
 mod found;
 mod limits;
 mod named;
+mod reused;
+mod rights;
 
 use std::cell::Cell;
 use std::fs;

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::{Cgroup, Pod, agent, assert_account, held};
+use super::{Cgroup, Pod, assert_account, held};
 use crate::program::Agent;
-use crate::support::{Netns, wait_for};
+use crate::support::wait_for;
 
 /// As many pods as a large node has.
 const PODS: u64 = 250;
@@ -30,8 +30,20 @@ fn cpu(agent: &Agent) -> u64 {
 #[ignore = "makes 250 namespaces; prints the figures of RELIABILITY.md"]
 fn the_cost_of_250_namespaces() {
     let cgroup = Cgroup::new("cost");
-    let _alone = Netns::new("alone");
-    let agent = agent(&["--netns-of-cgroup", &cgroup.path]);
+    let arguments = [
+        "--group",
+        "7",
+        "--output",
+        "json",
+        "--attribution",
+        "sockdiag",
+        "--netns-of-cgroup",
+        &cgroup.path,
+    ];
+    let agent = Agent::start(
+        &arguments,
+        &[("RUST_LOG", "info,nflog_agent::agent::serve=debug")],
+    );
     let (files, threads) = held(&agent);
     let memory = resident(&agent);
     let pods: Vec<_> = (0..PODS)
@@ -45,6 +57,12 @@ fn the_cost_of_250_namespaces() {
     let before = cpu(&agent);
     std::thread::sleep(std::time::Duration::from_secs(60));
     let minute = cpu(&agent) - before;
+    let look = agent.last_said("looked for namespaces in ");
+    let processes = fs::read_dir("/proc").unwrap().filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_str().is_some_and(|name| name.parse::<u32>().is_ok())
+    });
+    println!("COST one look at {} processes: {look}", processes.count());
     pods.iter().for_each(|pod| pod.send(100));
     std::thread::sleep(std::time::Duration::from_secs(2));
     let busy = resident(&agent);
