@@ -173,6 +173,14 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
                 observe("attributed", 4);
             }),
         };
+        let netns = CounterFamily {
+            name: "nflog_agent.netns.reading",
+            instrument: Instrument::UpDownCounter,
+            unit: "{namespace}",
+            description: "What rises and falls.",
+            label: None,
+            read: Box::new(|observe| observe("", 3)),
+        };
         let config = config(protocol, address);
         let metrics = Metrics::install(
             &config,
@@ -180,7 +188,7 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
             runtime.handle(),
             &ledger,
             Some(&queue),
-            vec![probes],
+            vec![probes, netns],
         )
         .unwrap();
 
@@ -214,6 +222,7 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
             ("nflog_agent.export.retries {request}", 0),
             ("nflog_agent.probe.events{logged} {event}", 5),
             ("nflog_agent.probe.events{attributed} {event}", 4),
+            ("nflog_agent.netns.reading {namespace}", 3),
         ] {
             assert_eq!(points.get(name), Some(&value), "{name} in {points:?}");
         }
