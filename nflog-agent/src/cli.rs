@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use crate::agent::CgroupPattern;
+
 /// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -34,8 +36,9 @@ pub struct RunArgs {
     #[arg(short, long = "group", value_name = "N", required = true, value_delimiter = ',', value_parser = group, env = "NFLOG_AGENT_GROUPS")]
     pub groups: Vec<u16>,
 
-    /// Network namespace to read in: a name (/run/netns/NAME), a path, or a pid; several as a,b or repeated. Default: the
-    /// agent's own.
+    /// Network namespace to read in: a name (/run/netns/NAME), a path, or a pid; several as a,b or repeated. One that is deleted
+    /// and made again under its name is read again; that of a pid until the process ends. Default, without --netns-of-cgroup:
+    /// the agent's own, which is /proc/self/ns/net.
     #[arg(
         long = "netns",
         value_name = "NAME|PATH|PID",
@@ -43,6 +46,26 @@ pub struct RunArgs {
         env = "NFLOG_AGENT_NETNS"
     )]
     pub netns: Vec<String>,
+
+    /// Also read in every network namespace that a process in a matching cgroup lives in, as they come and go: a path as in
+    /// /proc/PID/cgroup, with *, ? and [...] for a part of one name and ** for any depth; it covers all that is below.
+    /// /kubepods* are the pods, / is everything. Several as a,b or repeated.
+    #[arg(
+        long = "netns-of-cgroup",
+        value_name = "PATTERN",
+        value_delimiter = ',',
+        env = "NFLOG_AGENT_NETNS_OF_CGROUP"
+    )]
+    pub netns_of_cgroup: Vec<CgroupPattern>,
+
+    /// Longest time until a namespace that came or went is noticed. Mostly it takes a fraction of a second: changes of cgroups and
+    /// of names are watched.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval, env = "NFLOG_AGENT_NETNS_INTERVAL")]
+    pub netns_interval: Duration,
+
+    /// Network namespaces read at the same time; those beyond are named in a warning, and read when there is room.
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 14), env = "NFLOG_AGENT_MAX_NETNS")]
+    pub max_netns: u32,
 
     /// Where records go.
     #[arg(short, long, value_enum, default_value_t, env = "NFLOG_AGENT_OUTPUT")]
@@ -166,6 +189,29 @@ fn group(value: &str) -> Result<u16, GroupError> {
     Ok(value.trim().parse()?)
 }
 
+/// Why a value is not an interval.
+#[derive(Debug, Error)]
+pub enum IntervalError {
+    /// Not a time.
+    #[error(transparent)]
+    Duration(#[from] humantime::DurationError),
+    /// Looking would take all the time there is, or never happen.
+    #[error("{} is not in 100ms to 1h", humantime::format_duration(*.value))]
+    Range {
+        /// The value.
+        value: Duration,
+    },
+}
+
+fn interval(value: &str) -> Result<Duration, IntervalError> {
+    let value = humantime::parse_duration(value.trim())?;
+    if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&value) {
+        Ok(value)
+    } else {
+        Err(IntervalError::Range { value })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +241,34 @@ mod tests {
             line.contains("'--grop'") && line.contains("'--group'") && line.contains("--help"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn cgroup_patterns_may_be_repeated_or_listed() {
+        let arguments = [
+            "-g",
+            "7",
+            "--netns-of-cgroup",
+            "/a,/b*",
+            "--netns-of-cgroup",
+            "/c/**",
+        ];
+        let patterns = run(&arguments).unwrap().netns_of_cgroup;
+        let texts: Vec<_> = patterns.iter().map(CgroupPattern::as_str).collect();
+        assert_eq!(texts, ["/a", "/b*", "/c/**"]);
+        let error = usage_line(&run(&["-g", "7", "--netns-of-cgroup", "kubepods"]).unwrap_err());
+        assert!(
+            error.contains("'kubepods'") && error.contains("begin with /"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_interval_that_makes_no_sense_is_refused_with_its_bounds() {
+        for (value, word) in [("0s", "100ms"), ("2h", "1h"), ("soon", "soon")] {
+            let error = usage_line(&run(&["-g", "7", "--netns-interval", value]).unwrap_err());
+            assert!(error.contains(word), "{value}: {error}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nflog_agent::export::{Compression, Exporter, ExporterOptions, OtlpConfig, Pr
 use nflog_agent::nflog::Loss;
 use nflog_agent::record::Resource;
 use nflog_agent::telemetry::ledger::{Ledger, LossReason, Unsettled};
-use nflog_agent::telemetry::metrics::{CounterFamily, Metrics};
+use nflog_agent::telemetry::metrics::{CounterFamily, Instrument, Metrics};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -164,13 +164,22 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
         resource.set("host.name", "node-1");
         let probes = CounterFamily {
             name: "nflog_agent.probe.events",
+            instrument: Instrument::Counter,
             unit: "{event}",
             description: "What the probes counted.",
-            label: "event",
+            label: Some("event"),
             read: Box::new(|observe| {
                 observe("logged", 5);
                 observe("attributed", 4);
             }),
+        };
+        let netns = CounterFamily {
+            name: "nflog_agent.netns.reading",
+            instrument: Instrument::UpDownCounter,
+            unit: "{namespace}",
+            description: "What rises and falls.",
+            label: None,
+            read: Box::new(|observe| observe("", 3)),
         };
         let config = config(protocol, address);
         let metrics = Metrics::install(
@@ -179,7 +188,7 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
             runtime.handle(),
             &ledger,
             Some(&queue),
-            vec![probes],
+            vec![probes, netns],
         )
         .unwrap();
 
@@ -213,6 +222,7 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
             ("nflog_agent.export.retries {request}", 0),
             ("nflog_agent.probe.events{logged} {event}", 5),
             ("nflog_agent.probe.events{attributed} {event}", 4),
+            ("nflog_agent.netns.reading {namespace}", 3),
         ] {
             assert_eq!(points.get(name), Some(&value), "{name} in {points:?}");
         }

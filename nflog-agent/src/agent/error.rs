@@ -47,6 +47,14 @@ pub enum RunError {
     /// A namespace cannot be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// More namespaces are named than may be read.
+    #[error("--netns names {given} network namespaces, and --max-netns allows {limit}: raise it")]
+    TooManyNamespaces {
+        /// Different namespaces that are named.
+        given: usize,
+        /// Namespaces that may be read.
+        limit: u32,
+    },
     /// A group cannot be read.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -83,7 +91,8 @@ impl RunError {
             | Self::NoEndpoint { .. }
             | Self::Transport(_)
             | Self::Metrics(_)
-            | Self::Netns(_) => EXIT_USAGE,
+            | Self::Netns(_)
+            | Self::TooManyNamespaces { .. } => EXIT_USAGE,
             Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => EXIT_PERMISSION,
             Self::Open(OpenError::GroupBusy { .. }) => EXIT_BUSY,
             Self::Open(OpenError::Netns(_)) => EXIT_USAGE,

@@ -26,6 +26,11 @@ impl Gaps {
         }
     }
 
+    /// Whether all is reported.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Adds a gap of `packets` in `group`, noticed at `observed_unix_nano`.
     pub(super) fn add(&mut self, group: u16, packets: u64, observed_unix_nano: u64) {
         if let Some(loss) = self.open.iter_mut().find(|loss| loss.group == group) {

@@ -1,46 +1,47 @@
 //! Wires the stages, starts them and stops them.
 //!
 //! Start: settings, privileges, probes, readers, exporter. Probes come before the readers bind their groups, so that the
-//! first entry already has its owner. Stop: readers unbind and drain, then the exporter delivers what is queued.
+//! first entry already has its owner. Then `serve` runs until the end. Stop: readers unbind and drain, then the exporter delivers what is queued.
 
+mod descriptors;
 mod devices;
 mod error;
 mod gaps;
+mod netns;
 mod output;
 mod owners;
 mod probes;
 mod reader;
+mod serve;
 mod signals;
 
-use std::io::ErrorKind;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Builder, Scope, ScopedJoinHandle, scope, sleep};
-use std::time::Duration;
 
 pub use error::{EXIT_USAGE, RunError};
+pub use netns::{CgroupPattern, CgroupPatternError};
 pub use reader::ReaderError;
 
-use crate::cli::{ConntrackArg, RunArgs, netns_path};
+use crate::cli::{ConntrackArg, RunArgs};
 use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, environment};
-use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Waker, Warning};
+use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
 use crate::owner::{MapSizes, Probes};
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
 use devices::Devices;
 use gaps::Gaps;
+use netns::{Counts, Named, Namespace, own_inode};
 use output::Output;
 use owners::Owners;
 use probes::Messages;
 use reader::{Reader, Stage};
+use rustix::time::{ClockId, clock_gettime};
+use serve::Opened;
 use tokio::runtime::Handle;
 
 /// The agent's own network namespace, in messages.
 const HERE: &str = "this network namespace";
-
-/// How often to look whether a reader has ended.
-const WATCH: Duration = Duration::from_millis(50);
 
 /// Index of CAP_NET_ADMIN in the capability sets (`uapi/linux/capability.h`).
 const CAP_NET_ADMIN: u64 = 12;
@@ -74,16 +75,12 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         ledger: &ledger,
         queue: &queue,
         probes: probes.as_ref(),
+        counts: Arc::default(),
     };
-    let readers = agent.open_readers()?;
+    descriptors::allow_many();
+    let (named, readers) = agent.open_readers()?;
     let metrics = agent.start_metrics(runtime.handle())?;
-    tracing::info!(
-        "reading group {} in {}; {}",
-        list(&args.groups),
-        agent.places(),
-        output.describe()
-    );
-    let ended = agent.serve(readers, signals);
+    let ended = agent.serve(named, readers, signals);
     let delivered = exporter.close(args.shutdown_timeout);
     if let Some(metrics) = metrics {
         metrics.shutdown(args.shutdown_timeout);
@@ -100,19 +97,43 @@ struct Agent<'a> {
     ledger: &'a Arc<Ledger>,
     queue: &'a ExportQueue,
     probes: Option<&'a Probes>,
+    counts: Arc<Counts>,
 }
 
 impl<'a> Agent<'a> {
-    /// One reader for each namespace, all groups bound.
-    fn open_readers(&self) -> Result<Vec<Reader<'a>>, RunError> {
+    /// The namespaces of the configuration, and one reader for each, all groups bound.
+    fn open_readers(&self) -> Result<(Vec<Named>, Vec<Opened<'a>>), RunError> {
         if self.args.netns.is_empty() {
-            return Ok(vec![self.open_reader(None)?]);
+            if !self.args.netns_of_cgroup.is_empty() {
+                return Ok((Vec::new(), Vec::new()));
+            }
+            let reader = self.open_reader(HERE.to_owned(), None, true)?;
+            let here = Named::here(HERE, reader.stage.netns);
+            let namespace = None;
+            return Ok((vec![here], vec![Opened { reader, namespace }]));
         }
-        self.args
-            .netns
-            .iter()
-            .map(|netns| self.open_reader(Some(netns)))
-            .collect()
+        let (mut all, mut opened, mut inodes) = (Vec::new(), Vec::new(), HashSet::new());
+        for value in &self.args.netns {
+            let (named, namespace) = Named::open(value)?;
+            // Two names of one namespace.
+            if inodes.insert(namespace.inode()) {
+                let reader = self.open_reader(value.clone(), Some(&namespace), true)?;
+                let namespace = Some(namespace);
+                opened.push(Opened { reader, namespace });
+            } else {
+                tracing::info!("{value} is a network namespace that is read already, under another name");
+            }
+            all.push(named);
+        }
+        let (given, limit) = (opened.len(), self.args.max_netns);
+        if limit < u32::try_from(given).unwrap_or(u32::MAX) {
+            return Err(RunError::TooManyNamespaces { given, limit });
+        }
+        Ok((all, opened))
+    }
+
+    const fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     /// Conntrack entries are a second key to what the probes know; the fallback does not use them.
@@ -120,13 +141,38 @@ impl<'a> Agent<'a> {
         self.probes.is_some() && self.args.conntrack == ConntrackArg::Auto
     }
 
-    fn open_reader(&self, name: Option<&str>) -> Result<Reader<'a>, RunError> {
-        let netns = name.map_or(Netns::Current, |name| Netns::Path(netns_path(name)));
+    /// Opens a reader in a namespace, or in the agent's own. `expected`: somebody asked for this very namespace, so silence there
+    /// is worth a hint.
+    fn open_reader(
+        &self,
+        name: String,
+        namespace: Option<&Namespace>,
+        expected: bool,
+    ) -> Result<Reader<'a>, RunError> {
+        let opened = self.open_reader_in(name, namespace, expected);
+        opened.map_err(|error| match namespace {
+            Some(namespace) => namespace.named(error),
+            None => error,
+        })
+    }
+
+    fn open_reader_in(
+        &self,
+        name: String,
+        namespace: Option<&Namespace>,
+        expected: bool,
+    ) -> Result<Reader<'a>, RunError> {
+        // The agent's own needs no CAP_SYS_ADMIN.
+        let namespace = match namespace {
+            Some(namespace) if namespace.inode() == own_inode()? => None,
+            other => other,
+        };
+        let netns = namespace.map_or(Netns::Current, Namespace::netns);
         let devices = Devices::open(&netns)?;
         let owners = Owners::open(self.probes, &netns)?;
         let config = nflog_config(self.args, netns, self.asks_conntrack())?;
+        let opened_ns = monotonic_ns();
         let nflog = Nflog::open(&config)?;
-        let name = name.unwrap_or(HERE).to_owned();
         for warning in &nflog.effective().warnings {
             tracing::warn!("{name}: {warning}{}", consequence(warning));
         }
@@ -143,6 +189,8 @@ impl<'a> Agent<'a> {
             gaps: Gaps::new(netns),
             seen: Loss::default(),
             flush_timeout: config.timeout(),
+            opened_ns,
+            expected,
         };
         Ok(Reader { nflog, stage })
     }
@@ -152,11 +200,12 @@ impl<'a> Agent<'a> {
         let Some(config) = OtlpConfig::from_env(Signal::Metrics, environment)? else {
             return Ok(None);
         };
-        let families = self.probes.map(|probes| {
-            let left_out = probes::left_out_metric(probes.statistics());
-            vec![probes::metric(probes.counters()), left_out]
-        });
-        let (resource, families) = (self.output.resource(), families.unwrap_or_default());
+        let mut families = Vec::from(self.counts.metrics());
+        if let Some(probes) = self.probes {
+            families.push(probes::metric(probes.counters()));
+            families.push(probes::left_out_metric(probes.statistics()));
+        }
+        let resource = self.output.resource();
         Ok(Some(Metrics::install(
             &config,
             resource,
@@ -167,84 +216,32 @@ impl<'a> Agent<'a> {
         )?))
     }
 
-    /// Runs the readers to their end.
-    fn serve(
-        &self,
-        readers: Vec<Reader<'a>>,
-        mut signals: signal_hook::iterator::Signals,
-    ) -> Result<(), RunError> {
-        let stop = AtomicBool::new(false);
-        let wakers: Vec<Waker> = readers.iter().map(|reader| reader.nflog.waker()).collect();
-        let halt = |why: &str| {
-            if !stop.swap(true, Ordering::AcqRel) {
-                tracing::info!("stopping: {why}");
-            }
-            for waker in &wakers {
-                if let Err(error) = waker.wake() {
-                    tracing::warn!("cannot wake a reader, it stops within a second: {error}");
-                }
-            }
-        };
-        let handle = signals.handle();
-        scope(|scope| {
-            let signal_thread = scope.spawn(|| {
-                if let Some(signal) = signals.forever().next() {
-                    halt(signals::name(signal));
-                }
-            });
-            let ended = self.join(start(scope, readers, &stop), &halt);
-            handle.close();
-            // Ends when the handle is closed; it cannot panic.
-            let _ = signal_thread.join();
-            ended
-        })
-    }
-
-    /// Waits for every reader; the first that ends, for whatever reason, stops the others.
-    fn join(
-        &self,
-        threads: Result<Vec<ScopedJoinHandle<'_, Result<(), ReaderError>>>, RunError>,
-        halt: &impl Fn(&str),
-    ) -> Result<(), RunError> {
-        let threads = threads.inspect_err(|_| halt("a reader could not be started"))?;
-        let mut result = Ok(());
-        let mut waiting = threads;
-        while !waiting.is_empty() {
-            if waiting.iter().any(ScopedJoinHandle::is_finished) {
-                halt("a reader has ended");
-            } else if self.queue.sink_gone() {
-                halt("the output takes no more");
-            }
-            let finished: Vec<_>;
-            (finished, waiting) = waiting.into_iter().partition(ScopedJoinHandle::is_finished);
-            for thread in finished {
-                let ended = thread.join().map_or(Err(RunError::ReaderPanicked), |ended| {
-                    ended.map_err(RunError::from)
-                });
-                if result.is_ok() {
-                    result = ended;
-                }
-            }
-            sleep(WATCH);
-        }
-        // A reader that goes away is how a pipe ends; a full disk is not.
-        match self.queue.sink_error() {
-            Some(kind) if kind != ErrorKind::BrokenPipe => result.and(Err(RunError::Output { kind })),
-            _ => result,
-        }
+    /// Says that all that is to be read at start is.
+    fn say_reading(&self) {
+        tracing::info!(
+            "reading group {} in {}; {}",
+            list(&self.args.groups),
+            self.places(),
+            self.output.describe()
+        );
     }
 
     fn places(&self) -> String {
-        if self.args.netns.is_empty() {
-            HERE.to_owned()
-        } else {
-            self.args.netns.join(", ")
+        let patterns = self.args.netns_of_cgroup.iter();
+        let mut places = self.args.netns.clone();
+        places.extend(patterns.map(|pattern| format!("the namespaces of cgroups {}", pattern.as_str())));
+        if places.is_empty() {
+            places.push(HERE.to_owned());
         }
+        places.join(", ")
     }
 
     /// The account, on standard error.
     fn summary(&self, delivered: bool) {
         tracing::info!("{}", self.ledger.snapshot());
+        if !self.args.netns_of_cgroup.is_empty() {
+            tracing::info!("network namespaces: {}", self.counts);
+        }
         if !delivered {
             tracing::warn!("the exporter did not end in time; what it held is lost");
         }
@@ -253,22 +250,6 @@ impl<'a> Agent<'a> {
             probes::left_out(&probes.statistics());
         }
     }
-}
-
-fn start<'scope, 'env>(
-    scope: &'scope Scope<'scope, 'env>,
-    readers: Vec<Reader<'env>>,
-    stop: &'scope AtomicBool,
-) -> Result<Vec<ScopedJoinHandle<'scope, Result<(), ReaderError>>>, RunError> {
-    readers
-        .into_iter()
-        .map(|reader| {
-            let name = format!("nflog {}", reader.stage.name);
-            Ok(Builder::new()
-                .name(name)
-                .spawn_scoped(scope, move || reader.run(stop))?)
-        })
-        .collect()
 }
 
 fn nflog_config(args: &RunArgs, netns: Netns, conntrack: bool) -> Result<Config, RunError> {
@@ -310,6 +291,13 @@ fn require_privileges() -> Result<(), RunError> {
             Ok(())
         }
     }
+}
+
+/// `CLOCK_MONOTONIC`, as the probes use.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let ns = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+    u64::try_from(ns).unwrap_or_default()
 }
 
 fn list(groups: &[u16]) -> String {

@@ -19,11 +19,8 @@ pub(super) enum Owners<'a> {
 impl<'a> Owners<'a> {
     /// The probes if there are any, else socket diagnostics in `netns`.
     pub(super) fn open(probes: Option<&'a Probes>, netns: &Netns) -> Result<Self, RunError> {
-        let path = match netns {
-            Netns::Path(path) => Some(path.as_path()),
-            _ => None,
-        };
-        let diag = || SockDiag::open(path).map(Box::new);
+        let path = netns.file();
+        let diag = || SockDiag::open(path.as_deref()).map(Box::new);
         let Some(probes) = probes else {
             return Ok(Self::SockDiag(diag()?));
         };

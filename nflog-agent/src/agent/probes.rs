@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::RunError;
 use crate::cli::AttributionArg;
 use crate::owner::{Counters, MapSizes, Probes, Seeded, Statistics};
-use crate::telemetry::metrics::CounterFamily;
+use crate::telemetry::metrics::{CounterFamily, Instrument};
 
 /// The probes, or `None` when the agent runs without them.
 ///
@@ -176,9 +176,10 @@ pub(super) fn left_out(statistics: &Statistics) {
 pub(super) fn left_out_metric(statistics: Statistics) -> CounterFamily {
     CounterFamily {
         name: "nflog_agent.probes.missed",
+        instrument: Instrument::Counter,
         unit: "{run}",
         description: "Runs of a probe's program that the kernel left out, because another program or probe was running.",
-        label: "nflog_agent.probe.program",
+        label: Some("nflog_agent.probe.program"),
         read: Box::new(move |observe| match statistics.read() {
             Ok(programs) => {
                 for one in programs {
@@ -196,9 +197,10 @@ pub(super) fn left_out_metric(statistics: Statistics) -> CounterFamily {
 pub(super) fn metric(counters: Counters) -> CounterFamily {
     CounterFamily {
         name: "nflog_agent.probes.events",
+        instrument: Instrument::Counter,
         unit: "{event}",
         description: "What the kernel probes counted, failures included.",
-        label: "nflog_agent.probe.event",
+        label: Some("nflog_agent.probe.event"),
         read: Box::new(move |observe| match counters.read() {
             Ok(counts) => counts
                 .into_iter()

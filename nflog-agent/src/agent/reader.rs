@@ -18,8 +18,11 @@ use crate::record::{Device, Direction, Record, TimeSource};
 use crate::telemetry::ledger::Ledger;
 use crate::workload::Resolver;
 
-/// Longest sleep in `recv`: bounds how late a loss report goes out when nothing arrives.
+/// Longest sleep in `recv` while a loss is not reported yet: bounds how late the report goes out when nothing arrives.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// Longest sleep otherwise: with hundreds of namespaces most readers have nothing to do.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// On top of the flush timeout: the kernel's timer runs on jiffies (10 ms at HZ=100) and may be late by some.
 const FLUSH_SLACK: Duration = Duration::from_millis(40);
@@ -48,7 +51,9 @@ impl Reader<'_> {
                 self.stage.socket_loss(&self.nflog.loss()?);
                 if silent && now.duration_since(started) >= SILENCE {
                     silent = false;
-                    hint_at_silence(&self.stage.name);
+                    if self.stage.expected {
+                        hint_at_silence(&self.stage.name);
+                    }
                 }
                 continue;
             };
@@ -84,6 +89,10 @@ pub(super) struct Stage<'a> {
     pub(super) gaps: Gaps,
     pub(super) seen: Loss,
     pub(super) flush_timeout: Duration,
+    /// When the groups were not bound yet, `CLOCK_MONOTONIC` ns.
+    pub(super) opened_ns: u64,
+    /// Somebody asked for this very namespace.
+    pub(super) expected: bool,
 }
 
 impl Stage<'_> {
@@ -91,9 +100,14 @@ impl Stage<'_> {
     fn tick(&mut self, now: Instant) -> Duration {
         self.gaps.report(&mut self.batcher, now);
         self.batcher.tick(now);
+        let idle = if self.gaps.is_empty() && !self.seen.pending {
+            QUIET
+        } else {
+            IDLE
+        };
         self.batcher
             .deadline()
-            .map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
+            .map_or(idle, |due| due.saturating_duration_since(now).min(idle))
     }
 
     /// Passes on what the socket counted since the last time.
@@ -120,10 +134,13 @@ impl Stage<'_> {
     }
 
     /// Lower bound of the time at which any packet of a datagram was logged, `CLOCK_MONOTONIC` ns: when the socket was last
-    /// empty, less the time that the kernel may have held the packet back.
+    /// empty, less the time that the kernel may have held the packet back; and never before the groups were bound.
     fn logged_after(&self, last_empty_ns: Option<u64>) -> u64 {
         let held = u64::try_from((self.flush_timeout + FLUSH_SLACK).as_nanos()).unwrap_or(u64::MAX);
-        last_empty_ns.unwrap_or(0).saturating_sub(held)
+        last_empty_ns
+            .unwrap_or(0)
+            .saturating_sub(held)
+            .max(self.opened_ns)
     }
 
     fn entry(&mut self, entry: &Entry<'_>, logged: LogTime, observed: u64, now: Instant) {

@@ -77,6 +77,15 @@ impl Netns {
         }
     }
 
+    /// A file that stands for it as long as it is named so, or open here; `None` for [`Netns::Current`].
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Current => None,
+            other => Some(other.path()),
+        }
+    }
+
     /// The file that stands for the namespace.
     fn path(&self) -> PathBuf {
         match self {

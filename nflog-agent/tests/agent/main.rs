@@ -11,6 +11,7 @@ mod attribution;
 mod conservation;
 mod errors;
 mod nat;
+mod netns;
 mod older;
 mod otlp;
 #[allow(dead_code, reason = "shared with the attribution matrix")]

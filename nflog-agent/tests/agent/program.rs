@@ -101,6 +101,20 @@ impl Agent {
         self.stderr.lock().unwrap().iter().any(|line| line.contains(text))
     }
 
+    /// What follows `text` in the last line of standard error that has it.
+    #[track_caller]
+    pub(crate) fn last_said(&self, text: &str) -> String {
+        let lines = self.stderr.lock().unwrap();
+        let mut rest = lines.iter().rev().filter_map(|line| line.split_once(text));
+        rest.next().expect("it was said").1.to_owned()
+    }
+
+    /// Lines of standard error with `text`.
+    pub(crate) fn count_said(&self, text: &str) -> usize {
+        let lines = self.stderr.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits until a line of standard error contains `text`.
     #[track_caller]
     pub(crate) fn wait_until_said(&mut self, text: &str) {
@@ -125,6 +139,10 @@ impl Agent {
     /// Lines on standard output since the last time.
     pub(crate) fn take_output(&self) -> Vec<String> {
         std::mem::take(&mut self.stdout.lock().unwrap())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -16,14 +16,25 @@ const COLLECTION: Duration = Duration::from_millis(100);
 pub struct CounterFamily {
     /// `nflog_agent.…`.
     pub name: &'static str,
+    /// Whether they only rise.
+    pub instrument: Instrument,
     /// UCUM, with annotations as in `{packet}`.
     pub unit: &'static str,
     /// One sentence.
     pub description: &'static str,
-    /// Attribute that tells the counters apart.
-    pub label: &'static str,
+    /// Attribute that tells the counters apart; `None` for a single one.
+    pub label: Option<&'static str>,
     /// Calls its argument with each attribute value and count. Called from the metrics thread about once a minute.
     pub read: Reader,
+}
+
+/// See [`CounterFamily::instrument`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instrument {
+    /// Rises only.
+    Counter,
+    /// Rises and falls.
+    UpDownCounter,
 }
 
 /// See [`CounterFamily::read`].
@@ -139,19 +150,35 @@ pub(super) fn queue(meter: &Meter, queue: &ExportQueue) {
 pub(super) fn family(meter: &Meter, family: CounterFamily) {
     let CounterFamily {
         name,
+        instrument,
         unit,
         description,
         label,
         read,
     } = family;
-    meter
-        .u64_observable_counter(name)
-        .with_unit(unit)
-        .with_description(description)
-        .with_callback(move |observer| {
-            read(&mut |value, count| observer.observe(count, &[KeyValue::new(label, value)]));
-        })
-        .build();
+    let attributes = move |value: &'static str| label.map(|label| KeyValue::new(label, value));
+    match instrument {
+        Instrument::Counter => {
+            meter
+                .u64_observable_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |observer| {
+                    read(&mut |value, count| observer.observe(count, attributes(value).as_slice()));
+                })
+                .build();
+        }
+        Instrument::UpDownCounter => {
+            meter
+                .i64_observable_up_down_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |observer| {
+                    read(&mut |value, count| observer.observe(signed(count), attributes(value).as_slice()));
+                })
+                .build();
+        }
+    }
 }
 
 fn signed(value: u64) -> i64 {

@@ -24,7 +24,7 @@ use super::ledger::Ledger;
 use crate::export::{ExportQueue, OtlpConfig, TransportError};
 use crate::record::{Resource, semconv};
 use exporter::OnRuntime;
-pub use instruments::{CounterFamily, Reader};
+pub use instruments::{CounterFamily, Instrument, Reader};
 
 /// The metrics' exporter cannot be set up.
 #[derive(Debug, Error)]

@@ -1,0 +1,83 @@
+//! A namespace's number is given to another namespace as soon as it is free: nothing that is remembered of the first one may name an
+//! owner in the second.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use crate::has_kprobes;
+use crate::program::Agent;
+use crate::seen::Seen;
+use crate::support::{Netns, wait_for};
+use crate::workload::Workload;
+
+const RULES: &str = "
+    table inet t {
+        chain out { type filter hook output priority 0; tcp dport 8080 counter log group 7 comment \"to\"; tcp sport 8080 log group 7; }
+        chain in { type filter hook input priority 0; tcp dport 8080 log group 7; tcp sport 8080 log group 7; }
+    }";
+
+const SERVER: &str = "127.0.0.1:8080";
+const CLIENT: &str = "127.0.0.1:5000";
+
+/// A namespace with the number that the kernel gave before.
+fn with_number(number: u32) -> Netns {
+    let mut others = Vec::new();
+    wait_for("the number to be given again", || {
+        let netns = Netns::new("reused");
+        if netns.inode() == number {
+            return Some(netns);
+        }
+        // The lowest free number is given: so it keeps the others from coming again.
+        others.push(netns);
+        None
+    })
+}
+
+/// One connection with always the same addresses and ports; the pids of its ends.
+fn converse(agent: &mut Agent, netns: &Netns, round: usize) -> HashSet<u64> {
+    let [server, client] = [SERVER, CLIENT].map(|address| address.parse::<SocketAddr>().unwrap());
+    let server = Workload::start(netns, "tcp-server", server);
+    agent.wait_until_said(&format!("(pid {})", server.truth.pid));
+    let client = Workload::start_from(netns, "tcp-client", client, server.truth.address);
+    let pids = HashSet::from([server.truth.pid, client.truth.pid]);
+    client.release();
+    server.release();
+    wait_for("the namespace's reader to end", || {
+        let ended = agent.count_said("no longer reading network namespace");
+        (ended == round).then_some(())
+    });
+    pids
+}
+
+#[test]
+fn a_number_that_comes_again_brings_no_owner_along() {
+    if !has_kprobes() {
+        return;
+    }
+    let mut netns = Netns::new("first");
+    let number = netns.inode();
+    // The cgroup of a workload has the number in its name.
+    let pattern = format!("/nflog-test-{}-{number}-*", std::process::id());
+    let arguments = ["--group", "7", "--output", "json", "--attribution", "probes"];
+    let mut agent = Agent::start(&[&arguments[..], &["--netns-of-cgroup", &pattern]].concat(), &[]);
+    let mut named = HashSet::new();
+    for round in 1..=3 {
+        netns.nft(RULES);
+        let pids = converse(&mut agent, &netns, round);
+        let mut seen = HashSet::new();
+        for record in Seen::from_json(&agent.take_output()) {
+            if let Some(pid) = record.number("process.pid") {
+                assert!(pids.contains(&pid), "round {round}, of {pids:?}: {record:?}");
+                seen.insert(pid);
+            } else {
+                assert_eq!(record.text("nflog.owner.method"), Some("none"), "{record:?}");
+            }
+        }
+        assert_eq!(seen, pids, "both ends are named in round {round}");
+        named.extend(pids);
+        drop(netns);
+        netns = with_number(number);
+    }
+    assert_eq!(named.len(), 6);
+    assert_eq!(agent.stop().code, Some(0));
+}
