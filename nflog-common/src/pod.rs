@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
 use crate::{
-    Answer, LoggedOwner, Offsets, PacketKey, ReceiptKey, SocketOwner, SocketTuple, Tombstone, TrackedSocket,
+    Answer, LoggedOwner, Offsets, PacketKey, ProcessOffsets, ReceiptKey, SocketOwner, SocketTuple, Tombstone,
+    TrackedSocket,
 };
 
 // SAFETY: repr(C), only integers and arrays of them, no padding (asserted by size in each module), any bit pattern valid.
@@ -23,3 +24,5 @@ unsafe impl aya::Pod for TrackedSocket {}
 unsafe impl aya::Pod for Tombstone {}
 // SAFETY: repr(C), only u16 and structs of one u16 and two u8, so no padding.
 unsafe impl aya::Pod for Offsets {}
+// SAFETY: repr(C), only u16, so no padding.
+unsafe impl aya::Pod for ProcessOffsets {}

@@ -9,6 +9,7 @@ mod gaps;
 mod output;
 mod owners;
 mod probes;
+mod processes;
 mod reader;
 mod signals;
 
@@ -25,6 +26,7 @@ use crate::cli::{ConntrackArg, RunArgs, netns_path};
 use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, environment};
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Waker, Warning};
 use crate::owner::{MapSizes, Probes};
+use crate::process::Processes;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
@@ -60,8 +62,13 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let signals = signals::watch()?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
+        process_events: args.process_buffer,
+        process_arguments: args.process_command_line,
     };
     let mut probes = probes::open(args.attribution, &args.groups, sizes)?;
+    let processes = probes
+        .as_mut()
+        .and_then(|probes| processes::follow(probes, args.process_command_line));
     let messages = probes.as_mut().and_then(Messages::forward);
     let ledger = Ledger::new();
     let _entered = runtime.enter();
@@ -73,6 +80,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         ledger: &ledger,
         queue: &queue,
         probes: probes.as_ref(),
+        processes: processes.as_ref().map(|(processes, _)| processes),
     };
     let readers = agent.open_readers()?;
     let metrics = agent.start_metrics(runtime.handle())?;
@@ -99,6 +107,7 @@ struct Agent<'a> {
     ledger: &'a Arc<Ledger>,
     queue: &'a ExportQueue,
     probes: Option<&'a Probes>,
+    processes: Option<&'a Arc<Processes>>,
 }
 
 impl<'a> Agent<'a> {
@@ -136,7 +145,7 @@ impl<'a> Agent<'a> {
             name,
             netns,
             owners,
-            resolver: Resolver::new("/proc", DEFAULT_CAPACITY),
+            resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned()),
             devices,
             batcher: Batcher::new(encoder, self.output.policy(), self.queue.clone()),
             ledger: Arc::clone(self.ledger),
@@ -157,14 +166,18 @@ impl<'a> Agent<'a> {
             vec![probes::metric(probes.counters()), left_out]
         });
         let (resource, families) = (self.output.resource(), families.unwrap_or_default());
-        Ok(Some(Metrics::install(
+        let metrics = Metrics::install(
             &config,
             resource,
             runtime,
             self.ledger,
             Some(self.queue),
             families,
-        )?))
+        )?;
+        if let Some(processes) = self.processes {
+            metrics.observe(processes::metric(processes));
+        }
+        Ok(Some(metrics))
     }
 
     /// Runs the readers to their end.

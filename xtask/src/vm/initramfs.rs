@@ -19,7 +19,7 @@ use crate::vm::protocol::{AGENT_PATH, Mode, PLAN_PATH, Plan, TESTS_DIRECTORY};
 /// Integration tests that run in guests: those whose name begins with one of these.
 const TEST_PREFIXES: [&str; 5] = ["agent", "attribution", "kprobe", "nflog", "sockdiag"];
 /// Dynamic programs of the host that the tests call.
-const PROGRAMS: [&str; 3] = ["ip", "nft", "setpriv"];
+const PROGRAMS: [&str; 4] = ["bash", "ip", "nft", "setpriv"];
 const BUSYBOX_APPLETS: [&str; 25] = [
     "ash", "cat", "chmod", "dmesg", "false", "grep", "head", "kill", "less", "ls", "lsmod", "mkdir", "mount",
     "nc", "ping", "poweroff", "ps", "sh", "sleep", "sync", "tail", "top", "true", "unshare", "vi",

@@ -25,6 +25,8 @@ pub(crate) struct ProcFs {
 pub(crate) struct Stat {
     /// `comm` of the main thread.
     pub(crate) comm: Comm,
+    /// Process id of the parent; 0 if it has none.
+    pub(crate) parent: u32,
     /// Start time in clock ticks since boot.
     pub(crate) start_ticks: u64,
 }
@@ -81,6 +83,7 @@ impl ProcFs {
         Ok(Owner {
             pid,
             start_boottime: Some(self.ticks_to_ns(stat.start_ticks)),
+            exec_id: None,
             uid,
             comm: stat.comm,
             cgroup_id: cgroups.and_then(|root| root.id(unified_path(&cgroup)?)),
@@ -131,11 +134,15 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let mut comm = [0; 16];
     let length = name.len().min(15);
     comm[..length].copy_from_slice(&name[..length]);
-    // starttime is field 22; the first one after the comm is field 3.
-    let fields = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-    let start_ticks = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    // ppid is field 4 and starttime field 22; the first one after the comm is field 3.
+    let mut fields = std::str::from_utf8(stat.get(close + 1..)?)
+        .ok()?
+        .split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let start_ticks = fields.nth(17)?.parse().ok()?;
     Some(Stat {
         comm: Comm::new(comm),
+        parent,
         start_ticks,
     })
 }
@@ -192,7 +199,7 @@ mod tests {
     fn a_comm_with_parentheses_and_spaces_is_read_whole() {
         let stat = parse_stat(format!("17 (a) (b c){TAIL}\n").as_bytes()).unwrap();
         assert_eq!(stat.comm.as_str(), "a) (b c");
-        assert_eq!(stat.start_ticks, 4242);
+        assert_eq!((stat.parent, stat.start_ticks), (1, 4242));
     }
 
     #[test]

@@ -26,6 +26,20 @@ pub struct CounterFamily {
     pub read: Reader,
 }
 
+/// Sizes that go up and down: one metric, told apart by one attribute.
+pub struct SizeFamily {
+    /// `nflog_agent.…`.
+    pub name: &'static str,
+    /// UCUM, with annotations as in `{packet}`.
+    pub unit: &'static str,
+    /// One sentence.
+    pub description: &'static str,
+    /// Attribute that tells the sizes apart.
+    pub label: &'static str,
+    /// As [`CounterFamily::read`].
+    pub read: Reader,
+}
+
 /// See [`CounterFamily::read`].
 pub type Reader = Box<dyn Fn(&mut dyn FnMut(&'static str, u64)) + Send + Sync>;
 
@@ -150,6 +164,24 @@ pub(super) fn family(meter: &Meter, family: CounterFamily) {
         .with_description(description)
         .with_callback(move |observer| {
             read(&mut |value, count| observer.observe(count, &[KeyValue::new(label, value)]));
+        })
+        .build();
+}
+
+pub(super) fn sizes(meter: &Meter, family: SizeFamily) {
+    let SizeFamily {
+        name,
+        unit,
+        description,
+        label,
+        read,
+    } = family;
+    meter
+        .i64_observable_up_down_counter(name)
+        .with_unit(unit)
+        .with_description(description)
+        .with_callback(move |observer| {
+            read(&mut |value, size| observer.observe(signed(size), &[KeyValue::new(label, value)]));
         })
         .build();
 }

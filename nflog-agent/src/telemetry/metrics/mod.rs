@@ -24,7 +24,7 @@ use super::ledger::Ledger;
 use crate::export::{ExportQueue, OtlpConfig, TransportError};
 use crate::record::{Resource, semconv};
 use exporter::OnRuntime;
-pub use instruments::{CounterFamily, Reader};
+pub use instruments::{CounterFamily, Reader, SizeFamily};
 
 /// The metrics' exporter cannot be set up.
 #[derive(Debug, Error)]
@@ -78,6 +78,11 @@ impl Metrics {
             instruments::family(&meter, family);
         }
         Ok(Self { provider })
+    }
+
+    /// Exports these sizes, too.
+    pub fn observe(&self, sizes: SizeFamily) {
+        instruments::sizes(&self.provider.meter(semconv::SCOPE), sizes);
     }
 
     /// Exports once more and stops, within `deadline`. Blocks; not for async code.
