@@ -20,7 +20,7 @@ pub mod cli;
 #[cfg(feature = "agent")]
 pub mod export;
 #[cfg(feature = "agent")]
-mod linger;
+mod lingering;
 #[cfg(feature = "agent")]
 pub mod owner;
 #[cfg(feature = "agent")]

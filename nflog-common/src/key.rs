@@ -1,4 +1,4 @@
-//! The key under which the answer for a logged packet is found.
+//! What a logged packet is known by, on both sides.
 //!
 //! Addresses are 16 bytes: IPv6 as on the wire, IPv4 as `::ffff:a.b.c.d`. Ports are in host byte order.
 //! `netns` is the inode number of the network namespace (`ns_common.inum`).
@@ -27,19 +27,23 @@ pub struct PacketKey {
     pub destination: [u8; 16],
 }
 
-/// Bytes of a TCP header that tell one segment of a connection from the next; see [`ReceiptKey`].
+/// Bytes that tell one packet of a tuple from the next; see [`Fingerprint`].
 pub const IDENTITY_LEN: usize = 24;
 
-/// One TCP segment, logged soon after its connection changed hands.
+/// One logged packet, told from the others of its tuple by header bytes that both sides see.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ReceiptKey {
+pub struct Fingerprint {
     /// Its tuple.
     pub packet: PacketKey,
-    /// Bytes 4 to 15 of its TCP header (sequence and acknowledgement number, flags, window), then bytes 20 to 31 (the
+    /// TCP: bytes 4 to 15 of its header (sequence and acknowledgement number, flags, window), then bytes 20 to 31 (the
     /// time stamp option, where it usually is), or zeros if the header is shorter than 32 bytes.
+    ///
+    /// Else: 8 bytes of the IP header (IPv4: 2 to 9, with length and identification; IPv6: 0 to 7, with flow label and
+    /// length); bytes 4 to 7 of a UDP, UDP-Lite, DCCP, SCTP or ICMP header (length and checksum, verification tag, identifier
+    /// and sequence number); zeros.
     pub identity: [u8; IDENTITY_LEN],
 }
 
-const _: () = assert!(size_of::<ReceiptKey>() == 68 && align_of::<ReceiptKey>() == 4);
+const _: () = assert!(size_of::<Fingerprint>() == 68 && align_of::<Fingerprint>() == 4);
 const _: () = assert!(size_of::<PacketKey>() == 44 && align_of::<PacketKey>() == 4);

@@ -2,6 +2,8 @@
 
 use core::mem::{align_of, size_of};
 
+use crate::Fingerprint;
+
 /// `TASK_COMM_LEN`.
 pub const COMM_LEN: usize = 16;
 
@@ -41,40 +43,19 @@ pub struct Answer {
     pub pad2: u32,
 }
 
-/// Answer for one [`PacketKey`](crate::PacketKey), and the one before it.
-///
-/// Packets are read later than they are logged. So that a packet which was logged just before its connection changed hands
-/// is not given to the new owner, nor one logged just after to the old one, each TCP segment logged for a while after the
-/// change leaves a receipt under its [`ReceiptKey`](crate::ReceiptKey): what has none was logged before.
+/// What the log probe leaves for each logged packet, in the order of the log calls (`ANSWERS`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct LoggedOwner {
-    /// For what is logged now.
-    pub now: Answer,
-    /// Before the change at `changed_at`, or before the first of several changes in quick succession.
-    pub previous: Answer,
-    /// `CLOCK_MONOTONIC` ns at which a packet of this key was last seen. The kernel runs no kprobe program while another one
-    /// runs on that CPU: an entry that is older than the packet is about another packet.
-    pub seen_at: u64,
-    /// `CLOCK_MONOTONIC` ns of the last change of owner; 0 if there was none.
-    pub changed_at: u64,
-    /// `CLOCK_MONOTONIC` ns: until then every packet since the change (the first of several) leaves a receipt. 0: no more.
-    pub receipts_until: u64,
-    /// Receipts left since the change.
-    pub receipts: u32,
-    /// Receipts left by all packets up to the change, modulo 2^32: tells whether the map may have had to drop some since.
-    pub receipts_before: u32,
+pub struct Logged {
+    /// `CLOCK_MONOTONIC` ns of the log call.
+    pub at: u64,
+    /// Whose it is.
+    pub answer: Answer,
+    /// Which packet.
+    pub print: Fingerprint,
+    /// Always 0.
+    pub pad: u32,
 }
-
-/// How long packets leave receipts after a change of owner, ns.
-pub const RECEIPTS_NS: u64 = 1_000_000_000;
-
-/// Most receipts that the map holds. While only half as many were left since a change, none of its receipts is gone.
-pub const RECEIPTS_MAX: u32 = 1 << 16;
-
-/// Changes of owner that follow each other faster than this, ns, but too slowly for receipts to bridge them, leave
-/// `previous` without an owner: a packet could be of the owner before that.
-pub const QUIET_NS: u64 = 10_000_000_000;
 
 /// How an owner was found (`nflog.owner.method`).
 pub mod method {
@@ -126,10 +107,12 @@ pub mod reason {
     pub const FRAGMENT: u8 = 11;
     /// A probe did not run that would have seen the socket change hands.
     pub const MISSED: u8 = 12;
+    /// There was no room for the socket's owner (`Stat::SocketMapError`).
+    pub const MAP_FULL: u8 = 13;
 }
 
 const _: () = {
     assert!(size_of::<SocketOwner>() == 48 && align_of::<SocketOwner>() == 8);
     assert!(size_of::<Answer>() == 56 && align_of::<Answer>() == 8);
-    assert!(size_of::<LoggedOwner>() == 144 && align_of::<LoggedOwner>() == 8);
+    assert!(size_of::<Logged>() == 136 && align_of::<Logged>() == 8);
 };

@@ -1,22 +1,22 @@
 //! Marks the shared types as plain bytes for aya's maps.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{
-    Answer, LoggedOwner, Offsets, PacketKey, ProcessOffsets, ReceiptKey, SocketOwner, SocketTuple, Tombstone,
-    TrackedSocket,
-};
+use crate::{Logged, Offsets, ProcessOffsets, SocketTuple, Tombstone, TrackedSocket};
+
+impl Logged {
+    /// From the bytes of a ring buffer's entry; `None` if they are not just that many.
+    #[must_use]
+    pub const fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: as many bytes as the type has, read without regard to alignment; repr(C), only integers and arrays of
+        // them, no padding (asserted by size), any bit pattern valid.
+        Some(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
+    }
+}
 
 // SAFETY: repr(C), only integers and arrays of them, no padding (asserted by size in each module), any bit pattern valid.
-unsafe impl aya::Pod for PacketKey {}
-// SAFETY: as above.
-unsafe impl aya::Pod for ReceiptKey {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Answer {}
-// SAFETY: as above.
-unsafe impl aya::Pod for SocketOwner {}
-// SAFETY: as above.
-unsafe impl aya::Pod for LoggedOwner {}
-// SAFETY: as above.
 unsafe impl aya::Pod for SocketTuple {}
 // SAFETY: as above.
 unsafe impl aya::Pod for TrackedSocket {}

@@ -4,14 +4,14 @@
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stat {
-    /// `nf_log_packet` calls for an NFLOG rule of one of our groups.
+    /// `nf_log_packet` calls for an NFLOG rule of one of our groups, in a namespace that the agent reads.
     Logged = 0,
     /// Logged packets that got an owner.
     Attributed,
     /// Logged packets whose headers could not be read in the kernel.
     Unparsable,
-    /// The packet map refused an answer.
-    PacketMapError,
+    /// Logged packets whose answer was lost, because the agent was behind and the ring buffer full.
+    AnswerLost,
     /// The socket map was full or refused an owner.
     SocketMapError,
     /// The connection tuple map was full or refused a socket.
@@ -46,7 +46,7 @@ impl Stat {
         Self::Logged,
         Self::Attributed,
         Self::Unparsable,
-        Self::PacketMapError,
+        Self::AnswerLost,
         Self::SocketMapError,
         Self::TupleMapError,
         Self::PortMapError,
@@ -69,7 +69,7 @@ impl Stat {
             Self::Logged => "logged",
             Self::Attributed => "attributed",
             Self::Unparsable => "unparsable",
-            Self::PacketMapError => "packet-map-error",
+            Self::AnswerLost => "answer-lost",
             Self::SocketMapError => "socket-map-error",
             Self::TupleMapError => "tuple-map-error",
             Self::PortMapError => "port-map-error",

@@ -7,8 +7,8 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use nflog_common::{
-    Answer, Field, Held, LoggedOwner, Offsets, PacketKey, PortKey, ProcessEvent, ProcessOffsets,
-    RECEIPTS_MAX, ReceiptKey, SocketTuple, Stat, TEXT_MAX, Tombstone, TrackedSocket,
+    Field, Held, Logged, Offsets, PortKey, ProcessEvent, ProcessOffsets, SocketTuple, Stat, TEXT_MAX,
+    Tombstone, TrackedSocket,
 };
 
 /// The sockets bound to one [`PortKey`].
@@ -32,11 +32,7 @@ pub(crate) struct BoundPort {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Work {
-    pub(crate) answer: LoggedOwner,
-    /// Address of the transport header.
-    pub(crate) transport: u64,
-    /// The packet's key, and room for the rest of a receipt's.
-    pub(crate) receipt: ReceiptKey,
+    pub(crate) logged: Logged,
     pub(crate) tuple: SocketTuple,
     pub(crate) port: PortKey,
 }
@@ -49,13 +45,19 @@ pub(crate) struct ProcessWork {
 }
 
 const SOCKETS_MAX: u32 = 1 << 16;
-const PACKETS_MAX: u32 = 1 << 16;
+const ANSWERS_BYTES: u32 = 1 << 24;
+const NAMESPACES_MAX: u32 = 1 << 14;
+const REFUSED_MAX: u32 = 1 << 14;
 const SCRATCH_MAX: u32 = 1 << 12;
 const GROUP_WORDS: u32 = 65_536 / 64;
 
 /// `struct sock *` to owner. A plain hash: when it is full a new socket stays unknown, a live one is never evicted.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, TrackedSocket> = HashMap::with_max_entries(SOCKETS_MAX, 0);
+
+/// Living sockets for which [`SOCKETS`] had no room: only to give that as the reason.
+#[map]
+pub(crate) static REFUSED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(REFUSED_MAX, 0);
 
 /// Connection to its `struct sock *`.
 #[map]
@@ -74,17 +76,15 @@ pub(crate) static REQUESTS: LruHashMap<SocketTuple, u64> = LruHashMap::with_max_
 pub(crate) static TOMBSTONES: LruHashMap<SocketTuple, Tombstone> =
     LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
-/// Logged packet to its owner: what the agent reads.
+/// Each logged packet and its owner: what the agent reads, without a `bpf(2)` call, during which the kernel would leave out the
+/// programs of this CPU.
 #[map]
-pub(crate) static PACKETS: LruHashMap<PacketKey, LoggedOwner> = LruHashMap::with_max_entries(PACKETS_MAX, 0);
+pub(crate) static ANSWERS: RingBuf = RingBuf::with_byte_size(ANSWERS_BYTES, 0);
 
-/// Packets logged soon after their connection changed hands, to their owner.
+/// Inodes of the network namespaces that the agent reads. With its memory taken in advance: the kernel warns of anything else in a
+/// kprobe program before 6.1.
 #[map]
-pub(crate) static RECEIPTS: LruHashMap<ReceiptKey, Answer> = LruHashMap::with_max_entries(RECEIPTS_MAX, 0);
-
-/// Receipts left so far. CPUs that count at once may lose some, which the reader's margin allows for.
-#[map]
-pub(crate) static RECEIPTS_LEFT: Array<u64> = Array::with_max_entries(1, 0);
+pub(crate) static NAMESPACES: HashMap<u32, u8> = HashMap::with_max_entries(NAMESPACES_MAX, 0);
 
 /// Bit set of the NFLOG groups that the agent listens to.
 #[map]

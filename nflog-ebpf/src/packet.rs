@@ -2,7 +2,7 @@
 //!
 //! The transport header is found from the network header, because `skb->transport_header` is not set in all hooks.
 
-use nflog_common::{IDENTITY_LEN, PacketKey, SocketTuple};
+use nflog_common::{Fingerprint, IDENTITY_LEN, PacketKey, SocketTuple};
 
 use crate::kernel::Pointer;
 use crate::maps::offset;
@@ -51,34 +51,55 @@ pub(crate) fn socket_tuple(key: &PacketKey, tuple: &mut SocketTuple) {
     tuple.remote = key.source;
 }
 
-/// Parses the packet of `skb` into `key`, and where its transport header is into `transport`. Answers a detail (TCP: the flags,
-/// ICMP: [`ECHO_REPLY`] or 0, [`LATER_FRAGMENT`], else 0), or `None` if a header cannot be read or is not IP of that family.
+/// Parses the packet of `skb` into `print`. Answers a detail (TCP: the flags, ICMP: [`ECHO_REPLY`] or 0, [`LATER_FRAGMENT`], else
+/// 0), or `None` if a header cannot be read or is not IP of that family.
 #[inline(always)]
-pub(crate) fn parse(skb: Pointer, family: u16, key: &mut PacketKey, transport: &mut u64) -> Option<u16> {
+pub(crate) fn parse(skb: Pointer, family: u16, print: &mut Fingerprint) -> Option<u16> {
     let head = skb.follow(offset!(sk_buff_head))?;
     let network = head.add(skb.read::<u16>(offset!(sk_buff_network_header))? as u64);
+    let Fingerprint {
+        packet: key,
+        identity,
+    } = print;
     key.source_port = 0;
     key.destination_port = 0;
     key.pad = 0;
-    *transport = 0;
-    let header = match family {
-        AF_INET => ipv4(network, key)?,
-        AF_INET6 => ipv6(network, key)?,
+    let (header, numbers) = match family {
+        AF_INET => (ipv4(network, key)?, network.add(2)),
+        AF_INET6 => (ipv6(network, key)?, network),
         _ => return None,
     };
-    match header {
-        Some(header) => {
-            *transport = header.address();
-            ports(header, key)
-        }
-        None => Some(LATER_FRAGMENT),
+    let Some(header) = header else {
+        identify(numbers, None, identity)?;
+        return Some(LATER_FRAGMENT);
+    };
+    let detail = ports(header, key)?;
+    match key.protocol {
+        IPPROTO_TCP => identify_segment(header, identity)?,
+        17 | 33 | 132 | 136 | IPPROTO_ICMP | IPPROTO_ICMPV6 => identify(numbers, Some(header), identity)?,
+        _ => identify(numbers, None, identity)?,
     }
+    Some(detail)
 }
 
-/// What tells the TCP segment at `transport` from the next one of its connection.
+/// What tells a packet that is not TCP from the next one of its tuple: see [`Fingerprint`].
 #[inline(always)]
-pub(crate) fn identify(transport: u64, identity: &mut [u8; IDENTITY_LEN]) -> Option<()> {
-    let header = Pointer::new(transport)?;
+fn identify(numbers: Pointer, transport: Option<Pointer>, identity: &mut [u8; IDENTITY_LEN]) -> Option<()> {
+    *identity = [0; IDENTITY_LEN];
+    let (network, rest) = identity.split_at_mut(8);
+    let network: &mut [u8; 8] = network.try_into().ok()?;
+    numbers.read_into(0, network)?;
+    let Some(transport) = transport else {
+        return Some(());
+    };
+    let (transports, _) = rest.split_at_mut(4);
+    let transports: &mut [u8; 4] = transports.try_into().ok()?;
+    transport.read_into(4, transports)
+}
+
+/// What tells a TCP segment from the next one of its connection.
+#[inline(always)]
+fn identify_segment(header: Pointer, identity: &mut [u8; IDENTITY_LEN]) -> Option<()> {
     let (fixed, option) = identity.split_at_mut(IDENTITY_LEN / 2);
     let fixed: &mut [u8; IDENTITY_LEN / 2] = fixed.try_into().ok()?;
     let option: &mut [u8; IDENTITY_LEN / 2] = option.try_into().ok()?;

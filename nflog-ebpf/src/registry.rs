@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use nflog_common::{PortKey, SocketOwner, SocketTuple, Stat, Tombstone, TrackedSocket, method};
 
 use crate::kernel::monotonic;
-use crate::maps::{BUILD, BoundPort, PORTS, REQUESTS, SOCKETS, TOMBSTONES, TUPLES, count};
+use crate::maps::{BUILD, BoundPort, PORTS, REFUSED, REQUESTS, SOCKETS, TOMBSTONES, TUPLES, count};
 use crate::sock::{Holder, IPPROTO_TCP, Sock};
 use crate::task;
 
@@ -75,7 +75,7 @@ fn track(sock: Sock, entry: &mut TrackedSocket) {
         retire(old, &entry.tuple, address);
     }
     if SOCKETS.insert(address, &*entry, BPF_ANY.into()).is_err() {
-        count(Stat::SocketMapError);
+        refuse(address);
         return;
     }
     count(Stat::Stamped);
@@ -89,6 +89,14 @@ fn track(sock: Sock, entry: &mut TrackedSocket) {
     if entry.port.protocol != 0 {
         bind(sock, entry);
     }
+}
+
+/// There is no room for the socket at `address`.
+#[inline(always)]
+fn refuse(address: u64) {
+    count(Stat::SocketMapError);
+    // Without it the reason is another one, and still no owner.
+    let _ = REFUSED.insert(address, 1, BPF_ANY.into());
 }
 
 /// Since when an entry's connection is its owner's; it is not in the maps yet. `entry.since` is the least that is known.
@@ -302,7 +310,7 @@ pub(crate) fn seed(sock: Sock, entry: &TrackedSocket) {
             return;
         }
         Err(EEXIST) => {}
-        Err(_) => count(Stat::SocketMapError),
+        Err(_) => refuse(address),
     }
     // SAFETY: the value is read at once.
     let same_tuple = unsafe { SOCKETS.get(address) }.is_some_and(|live| live.tuple == entry.tuple);
@@ -385,7 +393,10 @@ pub(crate) fn cookie(tuple: &SocketTuple, port: &PortKey) -> Option<()> {
 pub(crate) fn forget(sock: Sock) -> Option<()> {
     let address = sock.address();
     // SAFETY: read before the entry is removed.
-    let entry = unsafe { SOCKETS.get(address) }?;
+    let Some(entry) = (unsafe { SOCKETS.get(address) }) else {
+        let _ = REFUSED.remove(address);
+        return None;
+    };
     count(Stat::Died);
     if entry.tuple.protocol != 0 {
         bury(entry);

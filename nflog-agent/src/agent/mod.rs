@@ -64,6 +64,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         sockets: args.max_sockets,
         process_events: args.process_buffer,
         process_arguments: args.process_command_line,
+        ..MapSizes::default()
     };
     let mut probes = probes::open(args.attribution, &args.groups, sizes)?;
     let processes = probes
@@ -129,10 +130,9 @@ impl<'a> Agent<'a> {
     }
 
     fn open_reader(&self, name: Option<&str>) -> Result<Reader<'a>, RunError> {
-        let path = name.map(netns_path);
-        let netns = path.clone().map_or(Netns::Current, Netns::Path);
+        let netns = name.map_or(Netns::Current, |name| Netns::Path(netns_path(name)));
         let devices = Devices::open(&netns)?;
-        let owners = Owners::open(self.probes, path.as_deref())?;
+        let owners = Owners::open(self.probes, &netns)?;
         let config = nflog_config(self.args, netns, self.asks_conntrack())?;
         let nflog = Nflog::open(&config)?;
         let name = name.unwrap_or(HERE).to_owned();

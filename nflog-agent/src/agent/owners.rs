@@ -1,11 +1,8 @@
 //! Which way owners are found, decided once at start.
 
-use std::path::Path;
-
-use crate::nflog::{Entry, Family, Hook};
-use crate::owner::{
-    Attribution, Connection, DiagError, LogTime, Lookup, Place, Probes, Reason, Sighting, SockDiag,
-};
+use super::RunError;
+use crate::nflog::{Entry, Family, Hook, Netns};
+use crate::owner::{Attribution, Connection, LogTime, Lookup, Place, Probes, Reason, Sighting, SockDiag};
 use crate::packet::Packet;
 
 /// The owner source of one reader.
@@ -21,13 +18,17 @@ pub(super) enum Owners<'a> {
 
 impl<'a> Owners<'a> {
     /// The probes if there are any, else socket diagnostics in `netns`.
-    pub(super) fn open(probes: Option<&'a Probes>, netns: Option<&Path>) -> Result<Self, DiagError> {
-        let diag = || SockDiag::open(netns).map(Box::new);
+    pub(super) fn open(probes: Option<&'a Probes>, netns: &Netns) -> Result<Self, RunError> {
+        let path = match netns {
+            Netns::Path(path) => Some(path.as_path()),
+            _ => None,
+        };
+        let diag = || SockDiag::open(path).map(Box::new);
         let Some(probes) = probes else {
             return Ok(Self::SockDiag(diag()?));
         };
         Ok(Self::Probes {
-            lookup: probes.lookup(),
+            lookup: probes.lookup(netns.inode()?)?,
             older: match probes.seeded() {
                 Ok(_) => None,
                 // The probes answer for the rest without it.
@@ -41,13 +42,7 @@ impl<'a> Owners<'a> {
     }
 
     /// The owner of an entry's packet, which was logged in the interval `logged`.
-    pub(super) fn find(
-        &mut self,
-        netns: u32,
-        entry: &Entry<'_>,
-        packet: &Packet,
-        logged: LogTime,
-    ) -> Attribution {
+    pub(super) fn find(&mut self, entry: &Entry<'_>, packet: &Packet, logged: LogTime) -> Attribution {
         if !matches!(entry.family(), Family::Inet | Family::Inet6) {
             return Attribution::Unowned(Reason::UnsupportedFamily);
         }
@@ -62,7 +57,6 @@ impl<'a> Owners<'a> {
         match self {
             Self::Probes { lookup, older } => {
                 let sighting = Sighting {
-                    netns,
                     hook,
                     packet,
                     payload: entry.network_payload(),
@@ -74,9 +68,10 @@ impl<'a> Owners<'a> {
                     Attribution::Unowned(Reason::Missed)
                 });
                 match (answer, older) {
-                    (Attribution::Unowned(Reason::OlderThanAgent | Reason::NoSocket), Some(diag)) => {
-                        older_owner(diag, place, packet).unwrap_or(answer)
-                    }
+                    (
+                        Attribution::Unowned(Reason::OlderThanAgent | Reason::MapFull | Reason::NoSocket),
+                        Some(diag),
+                    ) => older_owner(diag, place, packet).unwrap_or(answer),
                     _ => answer,
                 }
             }

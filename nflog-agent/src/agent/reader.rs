@@ -133,7 +133,7 @@ impl Stage<'_> {
             entry.family().number(),
             entry.network_payload(),
         );
-        let attribution = self.owners.find(self.netns, entry, &packet, logged);
+        let attribution = self.owners.find(entry, &packet, logged);
         let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
         for index in [
             entry.indev(),

@@ -64,6 +64,19 @@ impl Netns {
         })
     }
 
+    /// Inode number of the namespace: what `lsns` and the kernel (`ns_common.inum`) call it.
+    ///
+    /// # Errors
+    /// If the namespace does not exist.
+    pub fn inode(&self) -> Result<u32, NetnsError> {
+        let path = self.path();
+        match metadata(&path) {
+            // 32 bits in the kernel.
+            Ok(file) => u32::try_from(file.ino()).map_err(|_| NetnsError::NotNetns { path }),
+            Err(source) => Err(NetnsError::Open { path, source }),
+        }
+    }
+
     /// The file that stands for the namespace.
     fn path(&self) -> PathBuf {
         match self {
@@ -98,7 +111,7 @@ impl Home {
         let file = Netns::Current.open()?;
         Ok(Self {
             netns: Netns::Fd(Arc::new(file.into())),
-            inode: current_inode()?,
+            inode: Netns::Current.inode()?,
         })
     }
 
@@ -108,20 +121,10 @@ impl Home {
 
     /// Runs `f` inside; on this thread if it is there already, which needs no CAP_SYS_ADMIN.
     pub(super) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
-        if current_inode()? == self.inode {
+        if Netns::Current.inode()? == self.inode {
             return Ok(f());
         }
         self.netns.run(f)
-    }
-}
-
-/// Inode number of the calling thread's namespace: what `lsns` and `nf_log_packet`'s `struct net` call it.
-fn current_inode() -> Result<u32, NetnsError> {
-    let path = Netns::Current.path();
-    match metadata(&path) {
-        // Namespace inode numbers are 32-bit in the kernel (ns_common.inum).
-        Ok(file) => u32::try_from(file.ino()).map_err(|_| NetnsError::NotNetns { path }),
-        Err(source) => Err(NetnsError::Open { path, source }),
     }
 }
 
@@ -139,10 +142,13 @@ mod tests {
 
     #[test]
     fn the_current_namespace_is_that_of_this_thread() {
-        let here = current_inode().unwrap();
-        assert_eq!(Netns::Current.run(current_inode).unwrap().unwrap(), here);
+        let here = Netns::Current.inode().unwrap();
+        assert_eq!(
+            Netns::Current.run(|| Netns::Current.inode()).unwrap().unwrap(),
+            here
+        );
         let home = Home::current().unwrap();
         assert_eq!(home.inode(), here);
-        assert_eq!(home.run(current_inode).unwrap().unwrap(), here);
+        assert_eq!(home.run(|| Netns::Current.inode()).unwrap().unwrap(), here);
     }
 }

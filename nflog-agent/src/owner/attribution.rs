@@ -170,6 +170,8 @@ pub enum Reason {
     KernelIcmp,
     /// The socket was opened before the agent started.
     OlderThanAgent,
+    /// There was no room for the socket's owner: more sockets are open than `--max-sockets`.
+    MapFull,
     /// Several processes match, or the owner changed while the packet was in flight.
     Ambiguous,
     /// The headers needed for the lookup were not captured or not understood.
@@ -186,7 +188,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Forwarded,
         Self::NoSocket,
         Self::TimeWait,
@@ -195,6 +197,7 @@ impl Reason {
         Self::KernelTcp,
         Self::KernelIcmp,
         Self::OlderThanAgent,
+        Self::MapFull,
         Self::Ambiguous,
         Self::Unparsable,
         Self::Missed,
@@ -224,6 +227,7 @@ impl Reason {
             Self::KernelTcp => "kernel-tcp",
             Self::KernelIcmp => "kernel-icmp",
             Self::OlderThanAgent => "older-than-agent",
+            Self::MapFull => "map-full",
             Self::Ambiguous => "ambiguous",
             Self::Unparsable => "unparsable",
             Self::Missed => "missed",

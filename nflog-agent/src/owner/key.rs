@@ -1,9 +1,9 @@
-//! The key under which the eBPF side files its answer, rebuilt from the NFLOG message. Both sides must agree on every
+//! What the eBPF side knows a packet by, rebuilt from the NFLOG message. Both sides must agree on every
 //! field; see `nflog-ebpf/src/packet.rs`.
 
 use std::net::IpAddr;
 
-use nflog_common::{IDENTITY_LEN, PacketKey, ReceiptKey};
+use nflog_common::{Fingerprint, IDENTITY_LEN, PacketKey};
 
 use crate::packet::{Packet, Transport};
 
@@ -32,25 +32,38 @@ pub(super) fn packet_key(netns: u32, hook: u8, packet: &Packet) -> Option<Packet
     })
 }
 
-/// The key of a receipt for a TCP segment; `None` for other protocols, for IPv6 with extension headers, and when the segment's
-/// header was not captured far enough. `payload` starts with the IP header.
-pub(super) fn receipt_key(packet: PacketKey, payload: &[u8]) -> Option<ReceiptKey> {
-    const TCP: u8 = 6;
-    const PART: usize = IDENTITY_LEN / 2;
+/// What tells the packet from the others of its tuple; `None` for IPv6 with extension headers, and when its headers were not
+/// captured far enough. `payload` starts with the IP header.
+pub(super) fn fingerprint(key: PacketKey, packet: &Packet, payload: &[u8]) -> Option<Fingerprint> {
     let first = payload.first()?;
-    let length = match first >> 4 {
-        4 => usize::from(first & 0x0f) * 4,
-        6 if payload.get(6) == Some(&TCP) => 40,
+    let (numbers, length) = match first >> 4 {
+        4 => (payload.get(2..10)?, usize::from(first & 0x0f) * 4),
+        6 if *payload.get(6)? == key.protocol => (payload.get(..8)?, 40),
         _ => return None,
     };
-    let header = payload.get(length..).filter(|_| packet.protocol == TCP)?;
     let mut identity = [0; IDENTITY_LEN];
+    match packet.transport {
+        Transport::Tcp { .. } => identify_segment(payload.get(length..)?, &mut identity)?,
+        Transport::Ports { .. } | Transport::Icmp { .. } => {
+            identity[..8].copy_from_slice(numbers);
+            identity[8..12].copy_from_slice(payload.get(length + 4..length + 8)?);
+        }
+        Transport::Other | Transport::Absent => identity[..8].copy_from_slice(numbers),
+    }
+    Some(Fingerprint {
+        packet: key,
+        identity,
+    })
+}
+
+fn identify_segment(header: &[u8], identity: &mut [u8; IDENTITY_LEN]) -> Option<()> {
+    const PART: usize = IDENTITY_LEN / 2;
     let (fixed, option) = identity.split_at_mut(PART);
     fixed.copy_from_slice(header.get(4..4 + PART)?);
     if header.get(12)? >> 4 >= 8 {
         option.copy_from_slice(header.get(20..20 + PART)?);
     }
-    Some(ReceiptKey { packet, identity })
+    Some(())
 }
 
 /// 16 bytes, IPv4 as `::ffff:a.b.c.d`.
@@ -109,19 +122,63 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_has_the_numbers_of_the_segment_and_its_time_stamp() {
+    fn a_segment_is_known_by_its_numbers_and_its_time_stamp() {
         let key = packet_key(1, 3, &PACKET).unwrap();
         let mut bytes: Vec<u8> = (0..60).collect();
         bytes[0] = 0x45;
         bytes[32] = 0x80;
-        let receipt = receipt_key(key, &bytes).unwrap();
-        assert_eq!(receipt.identity[..4], [24, 25, 26, 27]);
-        assert_eq!(receipt.identity[12..], bytes[40..52]);
+        let print = fingerprint(key, &PACKET, &bytes).unwrap();
+        assert_eq!(print.identity[..12], bytes[24..36]);
+        assert_eq!(print.identity[12..], bytes[40..52]);
         bytes[32] = 0x50;
-        assert_eq!(receipt_key(key, &bytes).unwrap().identity[12..], [0; 12]);
-        assert_eq!(receipt_key(key, &bytes[..30]), None);
-        let udp = PacketKey { protocol: 17, ..key };
-        assert_eq!(receipt_key(udp, &bytes), None);
+        assert_eq!(fingerprint(key, &PACKET, &bytes).unwrap().identity[12..], [0; 12]);
+        assert_eq!(fingerprint(key, &PACKET, &bytes[..30]), None);
+    }
+
+    #[test]
+    fn a_datagram_is_known_by_its_length_number_and_checksum() {
+        let datagram = Packet {
+            protocol: Some(17),
+            transport: Transport::Ports {
+                source: 1,
+                destination: 2,
+            },
+            ..PACKET
+        };
+        let key = packet_key(1, 3, &datagram).unwrap();
+        let mut bytes: Vec<u8> = (0..48).collect();
+        bytes[0] = 0x46;
+        let print = fingerprint(key, &datagram, &bytes).unwrap();
+        assert_eq!(print.identity[..8], bytes[2..10]);
+        assert_eq!(print.identity[8..12], bytes[28..32], "behind 4 bytes of options");
+        assert_eq!(print.identity[12..], [0; 12]);
+        assert_eq!(fingerprint(key, &datagram, &bytes[..30]), None);
+        bytes[0] = 0x60;
+        bytes[6] = 17;
+        let print = fingerprint(key, &datagram, &bytes).unwrap();
+        assert_eq!(
+            (&print.identity[..8], &print.identity[8..12]),
+            (&bytes[..8], &bytes[44..48])
+        );
+        bytes[6] = 0;
+        assert_eq!(fingerprint(key, &datagram, &bytes), None, "extension headers");
+    }
+
+    #[test]
+    fn what_has_no_transport_header_is_known_by_its_ip_header() {
+        let fragment = Packet {
+            transport: Transport::Absent,
+            fragment: true,
+            ..PACKET
+        };
+        let key = packet_key(1, 3, &fragment).unwrap();
+        let mut bytes: Vec<u8> = (0..28).collect();
+        bytes[0] = 0x45;
+        let print = fingerprint(key, &fragment, &bytes).unwrap();
+        assert_eq!(
+            (&print.identity[..8], &print.identity[8..]),
+            (&bytes[2..10], &[0; 16][..])
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nflog_common::{ImageId, ProcessEvent, process_event};
 
 use super::{Arguments, Image, Parent, path};
-use crate::linger::Lingering;
+use crate::lingering::Lingering;
 use crate::owner::Comm;
 
 /// A process for the life of the boot: its pid and its start, ns since boot.

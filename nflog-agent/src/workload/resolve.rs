@@ -13,7 +13,7 @@ use super::created::created;
 use super::membership::Membership;
 use super::snapshot::Snapshot;
 use super::{Process, Workload};
-use crate::linger::Lingering;
+use crate::lingering::Lingering;
 use crate::owner::{CgroupRoot, Owner, ProcFs};
 use crate::process::{Image, ImageId, Processes};
 
@@ -172,7 +172,7 @@ impl Resolver {
             exec_id,
         };
         // An exec that nobody told of changes the name, too.
-        !history.has_moved_on(&id) && (history.lost() == 0 || snapshot.stat.comm == owner.comm)
+        !history.has_moved_on(&id) && (snapshot.stat.comm == owner.comm || history.lost() == 0)
     }
 
     /// Notes where a cgroup id leads, unless the process has moved since the id was taken. The root is left out: on a

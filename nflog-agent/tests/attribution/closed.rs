@@ -76,10 +76,8 @@ fn udp_port(world: &World, case: &mut Case) {
         owner.end();
         let entries = world.since(&from, &[&world.a]);
         let flow = world.a.flow("udp", local, at);
-        // Datagrams in the batch in which the port changed hands are not told apart.
-        let expected = Expected::OwnerOr(truth, &["ambiguous"]);
-        case.judge("output", flow.output(&entries), 1, &expected);
-        case.judge("input", flow.input(&entries), 1, &expected);
+        case.judge("output", flow.output(&entries), 1, &Expected::Owner(truth));
+        case.judge("input", flow.input(&entries), 1, &Expected::Owner(truth));
     }
 }
 

@@ -21,11 +21,12 @@ const RULES: &str = "
 /// Reasons that a packet of a socket younger than the agent may have none but in a storm: the kernel left out a probe, a tuple
 /// changed hands within one batch, the socket did not fit into the map, or the kernel itself answers for a connection that a
 /// worker has reset.
-const REASONS: [&str; 6] = [
+const REASONS: [&str; 7] = [
     "missed",
     "ambiguous",
     "no-socket",
     "older-than-agent",
+    "map-full",
     "time-wait",
     "kernel-tcp",
 ];

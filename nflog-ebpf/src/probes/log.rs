@@ -1,22 +1,19 @@
 //! The log call itself: before the NFLOG message exists, write down whose packet it is.
 
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
-use nflog_common::{
-    Answer, LoggedOwner, PacketKey, PortKey, QUIET_NS, RECEIPTS_NS, ReceiptKey, SocketTuple, Stat, method,
-    reason,
-};
+use nflog_common::{Answer, Fingerprint, Logged, PacketKey, PortKey, SocketTuple, Stat, method, reason};
 
 use crate::kernel::{Pointer, monotonic};
 use crate::lookup::{
     Found, by_closing, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
 };
-use crate::maps::{GROUPS, PACKETS, RECEIPTS, RECEIPTS_LEFT, WORK, Work, count, offset};
+use crate::maps::{ANSWERS, GROUPS, NAMESPACES, REFUSED, WORK, Work, count, offset};
 use crate::packet::{
     ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, LATER_FRAGMENT, NF_INET_FORWARD, NF_INET_LOCAL_IN,
-    NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, identify, parse, socket_tuple,
+    NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, parse, socket_tuple,
 };
 use crate::registry::{NOBODY, Sender, cookie, transmits};
 use crate::sock::{
@@ -48,14 +45,19 @@ fn logged(ctx: &ProbeContext) -> Option<()> {
         // netdev, bridge and arp hooks see no local socket; the agent knows that from the message.
         return Some(());
     }
+    let netns: u32 = Pointer::new(ctx.arg(0)?)?.read(offset!(net_ns_inum))?;
+    // SAFETY: only whether there is one.
+    if unsafe { NAMESPACES.get(netns) }.is_none() {
+        return Some(());
+    }
     count(Stat::Logged);
     let work = WORK.get_ptr_mut(0)?;
     // SAFETY: this CPU's slot; the kernel runs no second kprobe program on a CPU while one is running.
     let work = unsafe { &mut *work };
-    let packet = &mut work.receipt.packet;
-    packet.netns = Pointer::new(ctx.arg(0)?)?.read(offset!(net_ns_inum))?;
-    packet.hook = hook;
-    let Some(detail) = parse(skb, family, packet, &mut work.transport) else {
+    let print = &mut work.logged.print;
+    print.packet.netns = netns;
+    print.packet.hook = hook;
+    let Some(detail) = parse(skb, family, print) else {
         count(Stat::Unparsable);
         return None;
     };
@@ -63,7 +65,8 @@ fn logged(ctx: &ProbeContext) -> Option<()> {
     if let Found::Owner { .. } = found {
         count(Stat::Attributed);
     }
-    answer(ctx, work, found)
+    answer(ctx, &mut work.logged, found);
+    Some(())
 }
 
 /// The 7th argument: on the stack on x86-64, above the return address.
@@ -95,10 +98,12 @@ fn is_ours(loginfo: Pointer) -> Option<bool> {
 #[inline(always)]
 fn find(skb: Pointer, work: &mut Work, detail: u16) -> Option<Found> {
     let Work {
-        receipt: ReceiptKey { packet: key, .. },
+        logged: Logged {
+            print: Fingerprint { packet: key, .. },
+            ..
+        },
         tuple,
         port,
-        ..
     } = work;
     if key.hook == NF_INET_FORWARD {
         return Some(Found::nobody(reason::FORWARDED));
@@ -204,49 +209,39 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
             IPPROTO_ICMP | IPPROTO_ICMPV6 => reason::KERNEL_ICMP,
             _ => reason::KERNEL_SOCKET,
         })),
-        _ => Some(Found::nobody(reason::OLDER_THAN_AGENT)),
+        _ => Some(Found::nobody(unknown(sock))),
     }
 }
 
-/// Writes the answer where the agent looks. A repeated answer costs a comparison.
+/// Why nothing is known of a process's socket.
 #[inline(always)]
-fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
-    let Work {
-        answer,
-        transport,
-        receipt,
-        ..
-    } = work;
-    let now = monotonic();
-    fill(&mut answer.now, found);
-    answer.seen_at = now;
-    answer.previous = answer.now;
-    answer.changed_at = 0;
-    answer.receipts_until = 0;
-    answer.receipts = 0;
-    answer.receipts_before = 0;
-    if let Some(old) = PACKETS.get_ptr_mut(&receipt.packet) {
-        // SAFETY: a live map value, plain integers; another CPU that logs the same flow can at worst lose a count.
-        let old = unsafe { &mut *old };
-        let same_process = old.now.owner.tgid == answer.now.owner.tgid
-            && old.now.owner.start_boottime == answer.now.owner.start_boottime;
-        if same_process && old.now.method == answer.now.method && old.now.reason == answer.now.reason {
-            old.seen_at = now;
-            leave_receipt(old, receipt, *transport);
-            return Some(());
-        }
-        succeed(answer, old, same_process);
-        leave_receipt(answer, receipt, *transport);
+fn unknown(sock: Sock) -> u8 {
+    // SAFETY: only whether there is one.
+    if unsafe { REFUSED.get(sock.address()) }.is_some() {
+        reason::MAP_FULL
+    } else {
+        reason::OLDER_THAN_AGENT
     }
-    let logged = &answer.now;
+}
+
+/// Hands the answer to the agent.
+#[inline(always)]
+fn answer(ctx: &ProbeContext, logged: &mut Logged, found: Found) {
+    fill(&mut logged.answer, found);
+    logged.at = monotonic();
+    logged.pad = 0;
+    let answer = &logged.answer;
     debug!(
         ctx,
-        "packet of {} found by method {} reason {}", logged.owner.tgid, logged.method, logged.reason
+        "packet of {} found by method {} reason {}", answer.owner.tgid, answer.method, answer.reason
     );
-    if PACKETS.insert(&receipt.packet, &*answer, BPF_ANY.into()).is_err() {
-        count(Stat::PacketMapError);
+    // The agent is woken by the NFLOG message, which comes after this.
+    if ANSWERS
+        .output::<Logged>(&*logged, BPF_RB_NO_WAKEUP.into())
+        .is_err()
+    {
+        count(Stat::AnswerLost);
     }
-    Some(())
 }
 
 #[inline(always)]
@@ -265,59 +260,5 @@ fn fill(answer: &mut Answer, found: Found) {
             answer.method = method::NONE;
             answer.reason = reason;
         }
-    }
-}
-
-/// Most receipts that one change of owner brings about: one busy flow must not push out the others' receipts.
-const RECEIPTS_PER_CHANGE: u32 = 512;
-
-/// What is remembered of the answer that a new one replaces.
-#[inline(always)]
-fn succeed(answer: &mut LoggedOwner, old: &LoggedOwner, same_process: bool) {
-    answer.previous = old.previous;
-    answer.changed_at = old.changed_at;
-    answer.receipts_until = old.receipts_until;
-    answer.receipts = old.receipts;
-    answer.receipts_before = old.receipts_before;
-    if same_process {
-        return;
-    }
-    let now = answer.seen_at;
-    answer.changed_at = now;
-    if now >= old.receipts_until {
-        answer.receipts = 0;
-        // SAFETY: a live map value.
-        answer.receipts_before = RECEIPTS_LEFT.get_ptr(0).map_or(0, |left| unsafe { *left } as u32);
-        if old.changed_at == 0 || now.wrapping_sub(old.changed_at) > QUIET_NS {
-            answer.previous = old.now;
-        } else {
-            answer.previous.owner = NOBODY;
-            answer.previous.method = method::NONE;
-            answer.previous.reason = reason::AMBIGUOUS;
-        }
-    }
-    answer.receipts_until = now + RECEIPTS_NS;
-}
-
-/// Notes that this packet was logged after the change of `entry`, if that was lately. Only TCP segments can be told apart.
-#[inline(always)]
-fn leave_receipt(entry: &mut LoggedOwner, receipt: &mut ReceiptKey, transport: u64) {
-    if entry.receipts_until == 0 {
-        return;
-    }
-    let left = receipt.packet.protocol == IPPROTO_TCP
-        && entry.seen_at < entry.receipts_until
-        && entry.receipts < RECEIPTS_PER_CHANGE
-        && identify(transport, &mut receipt.identity).is_some()
-        && RECEIPTS.insert(&*receipt, &entry.now, BPF_ANY.into()).is_ok();
-    if left {
-        entry.receipts += 1;
-        if let Some(left) = RECEIPTS_LEFT.get_ptr_mut(0) {
-            // SAFETY: a live map value; see the map about other CPUs.
-            unsafe { *left += 1 };
-        }
-    } else {
-        // From here on a packet without receipt says nothing.
-        entry.receipts_until = 0;
     }
 }

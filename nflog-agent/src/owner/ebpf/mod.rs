@@ -1,7 +1,8 @@
-//! Owner source of choice: kprobes that write the owner of each logged packet into a map before the NFLOG message exists.
+//! Owner source of choice: kprobes that hand over the owner of each logged packet before the NFLOG message exists.
 //!
-//! This module loads and attaches them and looks answers up. A lookup is one `bpf(2)` call that does not sleep.
+//! This module loads and attaches them and looks answers up. A lookup waits for nothing but another reader's lookup.
 
+mod answers;
 mod btf;
 mod error;
 mod noop;
@@ -15,15 +16,13 @@ mod verify;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use nflog_common::{
-    Answer, LoggedOwner, PacketKey, ProcessOffsets, QUIET_NS, RECEIPTS_MAX, ReceiptKey, SocketOwner,
-    SocketTuple, Stat, reason,
-};
+use nflog_common::{Answer, PacketKey, ProcessOffsets, SocketOwner, SocketTuple, Stat, reason};
 
+use answers::{Answers, Told};
 pub use btf::BtfError;
 pub use error::OpenError;
 pub use noop::Noop;
@@ -35,7 +34,7 @@ pub use statistics::{ProgramStatistics, Statistics};
 pub use verify::{Verified, verify};
 
 use super::connection::{Claim, Connection, TCP, contradicts};
-use super::key::{packet_key, receipt_key};
+use super::key::{fingerprint, packet_key};
 use super::{Attribution, Comm, Method, Owner, Reason};
 use crate::packet::Packet;
 
@@ -45,9 +44,8 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Loaded and attached probes. Dropping it detaches them.
 pub struct Probes {
     ebpf: Ebpf,
-    packets: HashMap<MapData, PacketKey, LoggedOwner>,
-    receipts: HashMap<MapData, ReceiptKey, Answer>,
-    receipts_left: Array<MapData, u64>,
+    namespaces: Mutex<HashMap<MapData, u32, u8>>,
+    answers: Mutex<Answers>,
     sockets: Sockets,
     counters: Counters,
     statistics: Statistics,
@@ -86,9 +84,8 @@ impl Probes {
         let outcome = seed::seed(&mut ebpf);
         let statistics = Statistics::of(probes::loaded(&ebpf));
         // Only now: loading a program needs its maps' descriptors, which taking a map moves away.
-        let packets = HashMap::try_from(take(&mut ebpf, "PACKETS")?)?;
-        let receipts = HashMap::try_from(take(&mut ebpf, "RECEIPTS")?)?;
-        let receipts_left = Array::try_from(take(&mut ebpf, "RECEIPTS_LEFT")?)?;
+        let namespaces = Mutex::new(HashMap::try_from(take(&mut ebpf, "NAMESPACES")?)?);
+        let answers = Mutex::new(Answers::take(&mut ebpf)?);
         let sockets = Sockets::take(&mut ebpf)?;
         let counters = Counters(Arc::new(PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?));
         let processes = match followed {
@@ -101,9 +98,8 @@ impl Probes {
         };
         Ok(Self {
             ebpf,
-            packets,
-            receipts,
-            receipts_left,
+            namespaces,
+            answers,
             sockets,
             counters,
             statistics,
@@ -148,15 +144,14 @@ impl Probes {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
 
-    /// A handle for lookups by one thread.
-    #[must_use]
-    pub const fn lookup(&self) -> Lookup<'_> {
-        Lookup {
-            packets: &self.packets,
-            receipts: &self.receipts,
-            receipts_left: &self.receipts_left,
-            sockets: &self.sockets,
-        }
+    /// A handle for lookups by the one reader of the namespace with inode `netns`. The probes answer for packets that are logged
+    /// there from now on, until it is dropped.
+    ///
+    /// # Errors
+    /// When the kernel does not take the namespace.
+    pub fn lookup(&self, netns: u32) -> Result<Lookup<'_>, OpenError> {
+        unpoisoned(&self.namespaces).insert(netns, 1, 0)?;
+        Ok(Lookup { probes: self, netns })
     }
 
     /// The programs' counters, to be read from any thread.
@@ -198,13 +193,21 @@ impl Counters {
     }
 }
 
-/// Looks up whose a logged packet is.
-#[derive(Clone, Copy)]
+/// Looks up whose the packets are that are logged in one namespace.
 pub struct Lookup<'a> {
-    packets: &'a HashMap<MapData, PacketKey, LoggedOwner>,
-    receipts: &'a HashMap<MapData, ReceiptKey, Answer>,
-    receipts_left: &'a Array<MapData, u64>,
-    sockets: &'a Sockets,
+    probes: &'a Probes,
+    netns: u32,
+}
+
+impl Drop for Lookup<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = unpoisoned(&self.probes.namespaces).remove(&self.netns) {
+            tracing::warn!(
+                "the probes go on to answer for the network namespace {}: {error}",
+                self.netns
+            );
+        }
+    }
 }
 
 /// Between what times, `CLOCK_MONOTONIC` ns, an entry's packet was logged.
@@ -219,8 +222,6 @@ pub struct LogTime {
 /// A packet to find the owner of.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting<'a> {
-    /// Inode of the namespace that it was logged in.
-    pub netns: u32,
     /// `NF_INET_*` of the hook.
     pub hook: u8,
     /// What its headers say.
@@ -237,58 +238,45 @@ pub struct Sighting<'a> {
 impl Lookup<'_> {
     /// The owner of a packet.
     ///
-    /// An answer from before `logged.after` is another packet's: the probe missed this one.
-    /// When the answer for this tuple changed since `logged.after`, the packet can be the one's or the other's. A TCP segment
-    /// that was logged after the change has left a receipt; without one it is the previous owner's. Where there are no
-    /// receipts the answer is `ambiguous`, unless conntrack can tell.
+    /// It is the answer for just this packet: told from others of its tuple by sequence numbers and the like. Where the capture
+    /// is too short for that the answer for the tuple counts, and is `ambiguous` if that changed since `logged.after`, unless
+    /// conntrack can tell.
     ///
     /// # Errors
     /// When the kernel refuses the lookup for another reason than that there is no entry.
     pub fn owner(&self, sighting: &Sighting<'_>) -> Result<Attribution, MapError> {
-        let Some(key) = packet_key(sighting.netns, sighting.hook, sighting.packet) else {
+        let Some(key) = packet_key(self.netns, sighting.hook, sighting.packet) else {
             return Ok(Attribution::Unowned(Reason::Unparsable));
         };
-        let (first, changed) = match self.logged(key, sighting)? {
-            Some(first) => (first, false),
-            None => (Attribution::Unowned(Reason::Ambiguous), true),
+        let print = fingerprint(key, sighting.packet, sighting.payload);
+        let told = unpoisoned(&self.probes.answers).find(&key, print.as_ref(), sighting.logged);
+        let (first, changed) = match told {
+            Told::Answer(answer) => (attribution(&answer), false),
+            Told::Nothing => (Attribution::Unowned(Reason::Missed), false),
+            Told::Changed => (Attribution::Unowned(Reason::Ambiguous), true),
         };
         let connection = sighting.connection.as_ref();
-        match connection.map(|connection| connection.claim(sighting.netns, sighting.hook, key.protocol)) {
+        match connection.map(|connection| connection.claim(self.netns, sighting.hook, key.protocol)) {
             None | Some(Claim::Silent) => Ok(first),
             Some(Claim::Undecided) => Ok(undecided(first)),
             Some(Claim::Socket { ends, closing }) => match check(first, changed, &ends, &key) {
                 Ok(answer) => Ok(answer),
                 Err(reason) if ends.protocol == TCP => {
-                    let second = self.sockets.connection(&ends, closing, sighting.logged.after)?;
+                    let second = self
+                        .probes
+                        .sockets
+                        .connection(&ends, closing, sighting.logged.after)?;
                     Ok(second.unwrap_or(Attribution::Unowned(reason)))
                 }
                 Err(reason) => Ok(Attribution::Unowned(reason)),
             },
         }
     }
+}
 
-    /// What the log probe left for the packet's tuple; `None` if it changed and this packet cannot be told from the others.
-    fn logged(&self, key: PacketKey, sighting: &Sighting<'_>) -> Result<Option<Attribution>, MapError> {
-        let missed = Ok(Some(Attribution::Unowned(Reason::Missed)));
-        let logged = sighting.logged;
-        let Some(entry) = found(self.packets.get(&key, 0))? else {
-            return missed;
-        };
-        if entry.seen_at < logged.after {
-            return missed;
-        }
-        if entry.changed_at <= logged.after {
-            return Ok(Some(attribution(&entry.now)));
-        }
-        let Some(receipt) = receipt_key(key, sighting.payload) else {
-            return Ok(None);
-        };
-        if let Some(answer) = found(self.receipts.get(&receipt, 0))? {
-            return Ok(Some(attribution(&answer)));
-        }
-        let left = self.receipts_left.get(&0, 0)?;
-        Ok(previous_holds(&entry, logged, left).then(|| attribution(&entry.previous)))
-    }
+/// A panic of another reader leaves the maps as they are: whole.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The value, if there is one.
@@ -298,15 +286,6 @@ fn found<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
         Err(MapError::KeyNotFound) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Whether a packet without receipt was logged before the change: receipts were left up to now and are all still there, and the
-/// packet is not from before the change before that either.
-#[expect(clippy::cast_possible_truncation, reason = "the count is kept modulo 2^32")]
-const fn previous_holds(entry: &LoggedOwner, logged: LogTime, receipts_left: u64) -> bool {
-    logged.before <= entry.receipts_until
-        && (receipts_left as u32).wrapping_sub(entry.receipts_before) < RECEIPTS_MAX / 2
-        && entry.changed_at.saturating_sub(logged.after) < QUIET_NS
 }
 
 /// An owner found by an address that may not be the packet's last one.
@@ -370,6 +349,7 @@ const fn no_owner(code: u8) -> Reason {
         reason::FRAGMENT => Reason::Fragment,
         reason::MISSED => Reason::Missed,
         reason::OLDER_THAN_AGENT => Reason::OlderThanAgent,
+        reason::MAP_FULL => Reason::MapFull,
         reason::AMBIGUOUS => Reason::Ambiguous,
         _ => Reason::NoSocket,
     }
@@ -393,7 +373,10 @@ pub struct MapSizes {
     /// Sockets whose owner is known at the same time, over all namespaces. One more stays unknown and is counted as
     /// [`Stat::SocketMapError`]; a known one is never pushed out.
     pub sockets: u32,
-    /// Bytes of the ring buffer for what happens to processes, rounded up to a power of two of at least a page. An event takes
+    /// Bytes of the ring buffer with the answers for packets that are logged and not read yet, 144 for each; a power of two and
+    /// a multiple of the page size. One more is lost and counted as [`Stat::AnswerLost`].
+    pub answers: u32,
+    /// Bytes of the ring buffer for what happens to processes; a power of two and a multiple of the page size. An event takes
     /// 88 bytes and the executable's path; what does not fit is counted as [`Stat::ProcessEventsLost`].
     pub process_events: u32,
     /// Whether programs' arguments are read, too: up to 512 bytes of each.
@@ -401,10 +384,11 @@ pub struct MapSizes {
 }
 
 impl Default for MapSizes {
-    /// As compiled: 65 536 sockets, 1 MiB of events, no arguments.
+    /// As compiled: 65 536 sockets, 16 MiB of answers, 1 MiB of process events, no arguments.
     fn default() -> Self {
         Self {
             sockets: 1 << 16,
+            answers: 1 << 24,
             process_events: 1 << 20,
             process_arguments: false,
         }
@@ -431,6 +415,7 @@ fn load(
     for map in ["SOCKETS", "TUPLES", "PORTS"] {
         loader.map_max_entries(map, sizes.sockets);
     }
+    loader.map_max_entries("ANSWERS", sizes.answers);
     loader
         .map_max_entries(process::MAP, sizes.process_events)
         .override_global("PROCESS_OFFSETS", &process_offsets, true)
