@@ -36,12 +36,13 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// What is known of processes. Shared by all readers.
 pub struct Processes {
     state: Mutex<State>,
-    counters: Counters,
+    counters: Option<Counters>,
     arguments: bool,
 }
 
 struct State {
-    events: ProcessEvents,
+    /// `None` in unit tests.
+    events: Option<ProcessEvents>,
     cache: Cache,
 }
 
@@ -49,11 +50,28 @@ impl Processes {
     /// `arguments`: the probes were asked for arguments.
     #[must_use]
     pub fn new(events: ProcessEvents, counters: Counters, arguments: bool) -> Self {
-        let cache = Cache::new(CAPACITY);
+        let state = State {
+            events: Some(events),
+            cache: Cache::new(CAPACITY),
+        };
         Self {
-            state: Mutex::new(State { events, cache }),
-            counters,
+            state: Mutex::new(state),
+            counters: Some(counters),
             arguments,
+        }
+    }
+
+    /// One that was told these events and hears no others.
+    #[cfg(test)]
+    pub(crate) fn told(events: &[(nflog_common::ProcessEvent, &[u8])]) -> Self {
+        let mut cache = Cache::new(CAPACITY);
+        for (event, names) in events {
+            cache.apply(event, names, b"");
+        }
+        Self {
+            state: Mutex::new(State { events: None, cache }),
+            counters: None,
+            arguments: false,
         }
     }
 
@@ -90,8 +108,8 @@ impl Processes {
     /// Events that were lost because the ring buffer was full.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let counts = self.counters.read();
-        let lost = counts.map(|counts| {
+        let Some(counters) = &self.counters else { return 0 };
+        let lost = counters.read().map(|counts| {
             counts
                 .into_iter()
                 .find(|(stat, _)| *stat == Stat::ProcessEventsLost)
@@ -132,7 +150,13 @@ impl Processes {
 impl State {
     /// Takes in at most this many events; whether there may be more.
     fn drain(&mut self, most: usize) -> bool {
-        let Self { events, cache } = self;
+        let Self {
+            events: Some(events),
+            cache,
+        } = self
+        else {
+            return false;
+        };
         for _ in 0..most {
             if !events.next(|event, names, arguments| cache.apply(event, names, arguments)) {
                 return false;
@@ -186,10 +210,15 @@ impl Drop for Follower {
 fn follow(processes: &Processes, stop: &AtomicBool) {
     let proc = ProcFs::new("/proc");
     // A duplicate, so that the lock is free meanwhile.
-    let ring = fcntl_dupfd_cloexec(&processes.lock().events, 0);
+    let ring = processes
+        .lock()
+        .events
+        .as_ref()
+        .map(|events| fcntl_dupfd_cloexec(events, 0));
     let ring = match ring {
-        Ok(ring) => ring,
-        Err(error) => return warn(error),
+        Some(Ok(ring)) => ring,
+        Some(Err(error)) => return warn(error),
+        None => return,
     };
     let mut swept = Instant::now();
     let mut lost = 0;

@@ -218,6 +218,8 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
 
+    use nflog_common::{ProcessEvent, process_event};
+
     use super::*;
     use crate::owner::Comm;
 
@@ -284,6 +286,84 @@ mod tests {
             comm: Comm::new([0; 16]),
             cgroup_id,
         }
+    }
+
+    /// The owner as the probes report it.
+    fn stamped(pid: u32, start_ticks: u64, exec_id: u32, cgroup_id: Option<u64>) -> Owner {
+        Owner {
+            exec_id: Some(exec_id),
+            ..owner(pid, start_ticks, cgroup_id)
+        }
+    }
+
+    /// The exec of it.
+    fn exec(owner: &Owner) -> ProcessEvent {
+        let id = |tgid, start_boottime, exec_id| ImageId {
+            start_boottime,
+            tgid,
+            exec_id,
+        };
+        ProcessEvent {
+            image: id(owner.pid, owner.start_boottime.unwrap(), owner.exec_id.unwrap()),
+            origin: ImageId::default(),
+            parent: id(7, 1, 1),
+            cgroup_id: 0,
+            parent_comm: *b"cron\0\0\0\0\0\0\0\0\0\0\0\0",
+            kind: process_event::EXEC,
+            args_cut: 0,
+            path_len: 0,
+            args_len: 0,
+            pad: 0,
+        }
+    }
+
+    fn told(tree: &Tree, events: &[(ProcessEvent, &[u8])]) -> Resolver {
+        Resolver::new(tree.path(), 64, Some(Arc::new(Processes::told(events))))
+    }
+
+    #[test]
+    fn a_process_that_only_the_probes_saw_has_its_program_and_later_its_place() {
+        let tree = Tree::new();
+        let id = tree.cgroup("/system.slice/web.service");
+        let gone = stamped(10, 500, 3, Some(id));
+        let mut resolver = told(&tree, &[(exec(&gone), b"curl\0bin\0")]);
+        let process = resolver.resolve(&gone).unwrap();
+        assert_eq!(process.executable.as_deref(), Some("/bin/curl"));
+        assert_eq!(process.parent.map(|parent| parent.pid), Some(7));
+        assert_eq!(
+            (process.cgroup_path.as_deref(), process.created.is_some()),
+            (None, true)
+        );
+        tree.process(11, 600, "/system.slice/web.service", None);
+        resolver.resolve(&owner(11, 600, Some(id))).unwrap();
+        for _ in 0..2 {
+            let process = resolver.resolve(&gone).unwrap();
+            assert_eq!(process.cgroup_path.as_deref(), Some("/system.slice/web.service"));
+            assert_eq!(process.executable.as_deref(), Some("/bin/curl"));
+        }
+    }
+
+    #[test]
+    fn a_later_program_in_procfs_is_not_the_owners() {
+        let tree = Tree::new();
+        let (before, after) = (stamped(10, 500, 3, None), stamped(10, 500, 4, None));
+        tree.process(10, 500, "/x.service", Some("/bin/later"));
+        let mut resolver = told(&tree, &[(exec(&after), b"later\0bin\0")]);
+        let process = resolver.resolve(&before).unwrap();
+        assert_eq!(
+            (process.executable.as_deref(), process.cgroup_path.as_deref()),
+            (None, Some("/x.service"))
+        );
+        let process = resolver.resolve(&after).unwrap();
+        assert_eq!(process.executable.as_deref(), Some("/bin/later"));
+    }
+
+    #[test]
+    fn a_process_older_than_the_probes_has_the_program_of_procfs() {
+        let tree = Tree::new();
+        tree.process(10, 500, "/x.service", Some("/bin/older"));
+        let process = told(&tree, &[]).resolve(&stamped(10, 500, 3, None)).unwrap();
+        assert_eq!(process.executable.as_deref(), Some("/bin/older"));
     }
 
     #[test]
