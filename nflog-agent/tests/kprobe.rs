@@ -88,7 +88,14 @@ fn log(netns: &support::Netns, datagrams: u32) {
 
 fn logging() -> support::Netns {
     let netns = support::Netns::new("answers");
-    netns.nft("table ip t { chain out { type filter hook output priority 0; udp dport > 0 log group 7; } }");
+    netns.nft(
+        "table ip t {
+            chain out {
+                type filter hook output priority 0
+                udp dport > 0 log group 7
+            }
+        }",
+    );
     netns
 }
 
