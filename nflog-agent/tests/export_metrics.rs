@@ -12,7 +12,7 @@ use nflog_agent::export::{Compression, Exporter, ExporterOptions, OtlpConfig, Pr
 use nflog_agent::nflog::Loss;
 use nflog_agent::record::Resource;
 use nflog_agent::telemetry::ledger::{Ledger, LossReason, Unsettled};
-use nflog_agent::telemetry::metrics::{CounterFamily, Metrics};
+use nflog_agent::telemetry::metrics::{CounterFamily, Metrics, SizeFamily};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -183,6 +183,14 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
         )
         .unwrap();
 
+        metrics.observe(SizeFamily {
+            name: "nflog_agent.processes.known",
+            unit: "{program}",
+            description: "Programs that are known.",
+            label: "state",
+            read: Box::new(|observe| observe("running", 6)),
+        });
+
         account(&ledger, 10).exported();
         account(&ledger, 3).lost(LossReason::QueueFull);
         let open = account(&ledger, 2);
@@ -213,6 +221,7 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
             ("nflog_agent.export.retries {request}", 0),
             ("nflog_agent.probe.events{logged} {event}", 5),
             ("nflog_agent.probe.events{attributed} {event}", 4),
+            ("nflog_agent.processes.known{running} {program}", 6),
         ] {
             assert_eq!(points.get(name), Some(&value), "{name} in {points:?}");
         }

@@ -87,4 +87,6 @@ pub struct ProcessOffsets {
     pub mount_mnt_mountpoint: u16,
     pub dentry_parent: u16,
     pub dentry_name: u16,
+    pub kernfs_node_parent: u16,
+    pub kernfs_node_name: u16,
 }

@@ -16,10 +16,10 @@ pub struct ImageId {
     pub exec_id: u32,
 }
 
-/// The head of an event; the text follows: [`ProcessEvent::path_len`] bytes of the executable's path, then
-/// [`ProcessEvent::args_len`] bytes of arguments.
+/// The head of an event; the text follows: [`ProcessEvent::path_len`] bytes of the executable's path,
+/// [`ProcessEvent::cgroup_len`] of the cgroup's path, then [`ProcessEvent::args_len`] bytes of arguments.
 ///
-/// The path is the names of its components, each with a NUL at its end, the file's own name first. Arguments are as in
+/// Paths are the names of their components, each with a NUL at its end, the last one first. Arguments are as in
 /// `/proc/PID/cmdline`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,22 +38,36 @@ pub struct ProcessEvent {
     pub kind: u8,
     /// Not 0: there are more arguments than bytes for them.
     pub args_cut: u8,
-    /// Bytes of the path; 0 if it could not be read or is too long.
+    /// Bytes of the executable's path; 0 if it could not be read or is too long.
     pub path_len: u16,
+    /// Bytes of the path of the cgroup with `cgroup_id`; 0 for the root, and if it could not be read or is too long.
+    pub cgroup_len: u16,
     /// Bytes of the arguments.
     pub args_len: u16,
-    /// Always 0.
-    pub pad: u16,
 }
 
 /// Most bytes of arguments in an event.
 pub const ARGS_MAX: usize = 512;
 
-/// Most bytes of a path in an event.
+/// Most bytes of an executable's path in an event.
 pub const PATH_MAX: usize = 1024;
 
-/// Most bytes that the programs take for an event's text; the last name of a path may begin before [`PATH_MAX`].
-pub const TEXT_MAX: usize = 2048;
+/// Most bytes of both paths in an event.
+pub const PATHS_MAX: usize = 2048;
+
+/// Room that the programs take for an event's text.
+pub const TEXT_MAX: usize = 4096;
+
+/// The text of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessText<'a> {
+    /// Names of the executable's path.
+    pub path: &'a [u8],
+    /// Names of the cgroup's path.
+    pub cgroup: &'a [u8],
+    /// Arguments.
+    pub args: &'a [u8],
+}
 
 /// Kinds of [`ProcessEvent`].
 pub mod process_event {
@@ -76,9 +90,9 @@ impl ImageId {
 }
 
 impl ProcessEvent {
-    /// Reads an event as it lies in the ring buffer: head, path, arguments. `None` if it is shorter than it says.
+    /// Reads an event as it lies in the ring buffer: head and text. `None` if it is shorter than it says.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8], &[u8])> {
+    pub fn decode(bytes: &[u8]) -> Option<(Self, ProcessText<'_>)> {
         let image = |at: usize| ImageId::decode(bytes.get(at..)?);
         let event = Self {
             image: image(offset_of!(Self, image))?,
@@ -89,13 +103,14 @@ impl ProcessEvent {
             kind: *bytes.get(offset_of!(Self, kind))?,
             args_cut: *bytes.get(offset_of!(Self, args_cut))?,
             path_len: u16::from_ne_bytes(field(bytes, offset_of!(Self, path_len))?),
+            cgroup_len: u16::from_ne_bytes(field(bytes, offset_of!(Self, cgroup_len))?),
             args_len: u16::from_ne_bytes(field(bytes, offset_of!(Self, args_len))?),
-            pad: 0,
         };
         let text = bytes.get(size_of::<Self>()..)?;
         let (path, text) = text.split_at_checked(event.path_len.into())?;
+        let (cgroup, text) = text.split_at_checked(event.cgroup_len.into())?;
         let args = text.get(..event.args_len.into())?;
-        Some((event, path, args))
+        Some((event, ProcessText { path, cgroup, args }))
     }
 }
 
@@ -106,6 +121,6 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 const _: () = {
     assert!(size_of::<ImageId>() == 16 && align_of::<ImageId>() == 8);
     assert!(size_of::<ProcessEvent>() == 80 && align_of::<ProcessEvent>() == 8);
-    // A name has up to 255 bytes and a NUL.
-    assert!(PATH_MAX + 256 <= TEXT_MAX && PATH_MAX + ARGS_MAX <= TEXT_MAX);
+    // A name has up to 255 bytes and a NUL, and may begin before the end of what is allowed.
+    assert!(PATHS_MAX + 256 <= TEXT_MAX && PATHS_MAX + ARGS_MAX <= TEXT_MAX);
 };

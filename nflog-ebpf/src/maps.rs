@@ -148,6 +148,8 @@ pub(crate) static PROCESS_OFFSETS: ProcessOffsets = ProcessOffsets {
     mount_mnt_mountpoint: 0,
     dentry_parent: 0,
     dentry_name: 0,
+    kernfs_node_parent: 0,
+    kernfs_node_name: 0,
 };
 
 /// Field offsets of the running kernel; the agent fills them in from BTF.

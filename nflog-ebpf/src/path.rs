@@ -1,16 +1,21 @@
 //! The path of an open file, as `/proc/PID/exe` has it: the walk of `prepend_path` in `fs/d_path.c`, from the file's name up
-//! through directories and mount points to the root.
+//! through directories and mount points to the root. And the path of a cgroup, as `/proc/PID/cgroup` has it in the root cgroup
+//! namespace: `kernfs_path` in `fs/kernfs/dir.c`.
 //!
-//! It takes no locks: a file that is renamed during the walk can be given a path that mixes both names.
+//! They take no locks: a file that is renamed during the walk can be given a path that mixes both names. cgroups of v2 have
+//! one name for good.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
-use nflog_common::{PATH_MAX, Stat, TEXT_MAX};
+use nflog_common::{PATH_MAX, PATHS_MAX, Stat, TEXT_MAX};
 
 use crate::kernel::{Pointer, masked};
 use crate::maps::{count, process_offset};
 
-/// Most steps: names and mount points.
+/// Most steps of a file's path: names and mount points.
 const STEPS: u32 = 48;
+
+/// Most names of a cgroup's path.
+const CGROUP_STEPS: u32 = 24;
 
 /// `NAME_MAX` and a NUL.
 const NAME_SIZE: u32 = 256;
@@ -54,11 +59,39 @@ fn walk(file: Pointer, text: &mut [u8; TEXT_MAX]) -> Option<u32> {
     None
 }
 
+/// Writes the names of the path of the cgroup with this directory into `text` from `at` on, as [`names`]; how many bytes.
+#[inline(always)]
+pub(crate) fn cgroup_names(node: Pointer, at: u32, text: &mut [u8; TEXT_MAX]) -> u32 {
+    match climb(node, at, text) {
+        Some(end) => end.wrapping_sub(at),
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn climb(node: Pointer, start: u32, text: &mut [u8; TEXT_MAX]) -> Option<u32> {
+    let mut node = node;
+    let mut at = start;
+    for _ in 0..CGROUP_STEPS {
+        // The root has no parent, and its name is empty.
+        let Some(parent) = Pointer::new(node.read(process_offset!(kernfs_node_parent))?) else {
+            return Some(at);
+        };
+        let name = node.follow(process_offset!(kernfs_node_name))?;
+        at += append(name, at, text)?;
+        if at >= PATHS_MAX as u32 {
+            return None;
+        }
+        node = parent;
+    }
+    None
+}
+
 /// Copies a name; its bytes with the NUL.
 #[inline(always)]
 fn append(name: Pointer, at: u32, text: &mut [u8; TEXT_MAX]) -> Option<u32> {
-    let at = masked(at, PATH_MAX - 1);
-    // SAFETY: in bounds, as `at` is below PATH_MAX and the text has NAME_SIZE bytes more.
+    let at = masked(at, PATHS_MAX - 1);
+    // SAFETY: in bounds, as `at` is below PATHS_MAX and the text has NAME_SIZE bytes more.
     let to = unsafe { text.as_mut_ptr().add(at) };
     // SAFETY: the helper checks the source; the destination was shown to be in bounds.
     let length = unsafe { bpf_probe_read_kernel_str(to.cast(), NAME_SIZE, name.address() as *const _) };

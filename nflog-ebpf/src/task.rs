@@ -110,11 +110,14 @@ pub(crate) fn leader(task: Pointer) -> Option<Pointer> {
 
 #[inline(always)]
 pub(crate) fn cgroup_id(task: Pointer) -> u64 {
-    let id = || {
-        task.follow(offset!(task_cgroups))?
-            .follow(offset!(css_set_dfl_cgrp))?
-            .follow(offset!(cgroup_kn))?
-            .read(offset!(kernfs_node_id))
-    };
+    let id = || cgroup_node(task)?.read(offset!(kernfs_node_id));
     id().unwrap_or(0)
+}
+
+/// The directory of its cgroup in the v2 hierarchy (`struct kernfs_node`).
+#[inline(always)]
+pub(crate) fn cgroup_node(task: Pointer) -> Option<Pointer> {
+    task.follow(offset!(task_cgroups))?
+        .follow(offset!(css_set_dfl_cgrp))?
+        .follow(offset!(cgroup_kn))
 }

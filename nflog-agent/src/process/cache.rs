@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use nflog_common::{ImageId, ProcessEvent, process_event};
+use nflog_common::{ImageId, ProcessEvent, ProcessText, process_event};
 
 use super::{Arguments, Image, Parent, path};
 use crate::lingering::Lingering;
@@ -21,6 +21,8 @@ pub(super) struct Cache {
     /// What each process runs now, with its exec id.
     running: HashMap<ProcessId, (u32, Arc<Image>)>,
     ended: Lingering<ImageId, Arc<Image>>,
+    /// Path of each cgroup in which a program began, by v2 id. Neither ever changes.
+    cgroups: Lingering<u64, Arc<str>>,
     capacity: usize,
 }
 
@@ -39,12 +41,13 @@ impl Cache {
         Self {
             running: HashMap::new(),
             ended: Lingering::new(capacity),
+            cgroups: Lingering::new(capacity),
             capacity,
         }
     }
 
     /// Takes in an event with its text.
-    pub(super) fn apply(&mut self, event: &ProcessEvent, names: &[u8], arguments: &[u8]) {
+    pub(super) fn apply(&mut self, event: &ProcessEvent, text: ProcessText<'_>) {
         match event.kind {
             process_event::FORK => {
                 let origin = self.image(&event.origin);
@@ -55,10 +58,15 @@ impl Cache {
                 self.begin(event.image, image);
             }
             process_event::EXEC => {
+                if self.cgroups.get(&event.cgroup_id).is_none()
+                    && let Some(path) = path(text.cgroup)
+                {
+                    self.cgroups.insert(event.cgroup_id, path);
+                }
                 let cut = event.args_cut != 0;
                 let image = Image {
-                    executable: path(names),
-                    arguments: (!arguments.is_empty()).then(|| Arc::new(Arguments::new(arguments, cut))),
+                    executable: path(text.path),
+                    arguments: (!text.args.is_empty()).then(|| Arc::new(Arguments::new(text.args, cut))),
                     parent: parent(event),
                 };
                 self.begin(event.image, image);
@@ -74,6 +82,11 @@ impl Cache {
             Some((exec_id, image)) if *exec_id == id.exec_id => Some(Arc::clone(image)),
             _ => self.ended.get(id).cloned(),
         }
+    }
+
+    /// The path of the cgroup with this v2 id, if a program began in it; not of the root.
+    pub(super) fn cgroup(&mut self, id: u64) -> Option<Arc<str>> {
+        self.cgroups.get(&id).cloned()
     }
 
     /// Which exec the process is known to run after, if it runs.
@@ -165,23 +178,28 @@ mod tests {
             kind,
             args_cut: 0,
             path_len: 0,
+            cgroup_len: 0,
             args_len: 0,
-            pad: 0,
         }
     }
 
     fn exec(cache: &mut Cache, image: ImageId, names: &[u8]) {
         let nobody = ImageId::default();
-        cache.apply(&event(process_event::EXEC, image, nobody), names, b"x\0y\0");
+        let text = ProcessText {
+            path: names,
+            cgroup: b"a.service\0system.slice\0",
+            args: b"x\0y\0",
+        };
+        cache.apply(&event(process_event::EXEC, image, nobody), text);
     }
 
     fn fork(cache: &mut Cache, maker: ImageId, image: ImageId) {
-        cache.apply(&event(process_event::FORK, image, maker), b"", b"");
+        cache.apply(&event(process_event::FORK, image, maker), ProcessText::default());
     }
 
     fn exit(cache: &mut Cache, image: ImageId) {
         let nobody = ImageId::default();
-        cache.apply(&event(process_event::EXIT, image, nobody), b"", b"");
+        cache.apply(&event(process_event::EXIT, image, nobody), ProcessText::default());
     }
 
     fn executable(cache: &mut Cache, image: ImageId) -> Option<String> {
@@ -199,6 +217,7 @@ mod tests {
         assert_eq!(image.parent.map(|parent| parent.pid), Some(1));
         let arguments = image.arguments.as_ref().unwrap();
         assert_eq!(arguments.iter().collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(cache.cgroup(1).as_deref(), Some("/system.slice/a.service"));
     }
 
     #[test]

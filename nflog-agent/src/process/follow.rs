@@ -63,10 +63,10 @@ impl Processes {
 
     /// One that was told these events and hears no others.
     #[cfg(test)]
-    pub(crate) fn told(events: &[(nflog_common::ProcessEvent, &[u8])]) -> Self {
+    pub(crate) fn told(events: &[(nflog_common::ProcessEvent, nflog_common::ProcessText<'_>)]) -> Self {
         let mut cache = Cache::new(CAPACITY);
-        for (event, names) in events {
-            cache.apply(event, names, b"");
+        for (event, text) in events {
+            cache.apply(event, *text);
         }
         Self {
             state: Mutex::new(State { events: None, cache }),
@@ -88,6 +88,12 @@ impl Processes {
     #[must_use]
     pub fn image(&self, id: &ImageId) -> Option<Arc<Image>> {
         self.lock().cache.image(id)
+    }
+
+    /// The path of the cgroup with this v2 id, as the root cgroup namespace has it, if a program began in it. Not of the root.
+    #[must_use]
+    pub fn cgroup_path(&self, id: u64) -> Option<Arc<str>> {
+        self.lock().cache.cgroup(id)
     }
 
     /// Whether the process may by now run another program than that with this id, as far as events tell.
@@ -158,7 +164,7 @@ impl State {
             return false;
         };
         for _ in 0..most {
-            if !events.next(|event, names, arguments| cache.apply(event, names, arguments)) {
+            if !events.next(|event, text| cache.apply(event, text)) {
                 return false;
             }
         }

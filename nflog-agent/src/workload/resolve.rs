@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::created::created;
-use super::membership::Membership;
+use super::membership::{self, Membership};
 use super::snapshot::Snapshot;
 use super::{Process, Workload};
 use crate::lingering::Lingering;
@@ -29,6 +29,8 @@ pub struct Resolver {
     proc: ProcFs,
     cgroups: Option<CgroupRoot>,
     history: Option<Arc<Processes>>,
+    /// The paths that the probes saw are those that `/proc` has: cgroup v2 alone, and all of it visible.
+    paths_agree: bool,
     processes: Lingering<Identity, Known>,
     /// By cgroup v2 id, for processes that were gone before they could be read.
     places: Lingering<u64, Arc<Process>>,
@@ -52,8 +54,12 @@ impl Resolver {
     #[must_use]
     pub fn new(proc: impl Into<PathBuf>, capacity: usize, history: Option<Arc<Processes>>) -> Self {
         let proc = ProcFs::new(proc);
+        let cgroups = CgroupRoot::find(&proc);
+        let only_unified =
+            std::fs::read(proc.root().join("self/cgroup")).is_ok_and(|own| membership::is_unified(&own));
         Self {
-            cgroups: CgroupRoot::find(&proc),
+            paths_agree: only_unified && cgroups.as_ref().is_some_and(CgroupRoot::is_whole),
+            cgroups,
             proc,
             history,
             processes: Lingering::new(capacity),
@@ -99,7 +105,14 @@ impl Resolver {
     }
 
     fn by_cgroup(&mut self, owner: &Owner) -> Option<Arc<Process>> {
-        self.places.get(&owner.cgroup_id?).cloned()
+        let id = owner.cgroup_id?;
+        if let Some(place) = self.places.get(&id) {
+            return Some(Arc::clone(place));
+        }
+        let history = self.history.as_ref().filter(|_| self.paths_agree)?;
+        let path = history.cgroup_path(id)?;
+        let membership = membership::read(format!("0::{path}\n").as_bytes())?;
+        Some(self.add_place(id, membership))
     }
 
     /// A process that only the probes saw, where others of its cgroup are; that may be learnt later.
@@ -189,13 +202,18 @@ impl Resolver {
         {
             return;
         }
-        let Membership { path, workload, .. } = membership.clone();
-        let place = Process {
+        self.add_place(id, membership.clone());
+    }
+
+    fn add_place(&mut self, id: u64, membership: Membership) -> Arc<Process> {
+        let Membership { path, workload, .. } = membership;
+        let place = Arc::new(Process {
             workload: self.intern(workload),
             cgroup_path: Some(path),
             ..Process::default()
-        };
-        self.places.insert(id, Arc::new(place));
+        });
+        self.places.insert(id, Arc::clone(&place));
+        place
     }
 
     fn intern(&mut self, workload: Workload) -> Arc<Workload> {
@@ -218,7 +236,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
 
-    use nflog_common::{ProcessEvent, process_event};
+    use nflog_common::{ProcessEvent, ProcessText, process_event};
 
     use super::*;
     use crate::owner::Comm;
@@ -307,17 +325,26 @@ mod tests {
             image: id(owner.pid, owner.start_boottime.unwrap(), owner.exec_id.unwrap()),
             origin: ImageId::default(),
             parent: id(7, 1, 1),
-            cgroup_id: 0,
+            cgroup_id: owner.cgroup_id.unwrap_or(0),
             parent_comm: *b"cron\0\0\0\0\0\0\0\0\0\0\0\0",
             kind: process_event::EXEC,
             args_cut: 0,
             path_len: 0,
+            cgroup_len: 0,
             args_len: 0,
-            pad: 0,
         }
     }
 
     fn told(tree: &Tree, events: &[(ProcessEvent, &[u8])]) -> Resolver {
+        let cgroup = b"web.service\0system.slice\0".as_slice();
+        let events: Vec<_> = events
+            .iter()
+            .map(|&(event, path)| {
+                let args = b"".as_slice();
+                (event, ProcessText { path, cgroup, args })
+            })
+            .collect();
+        let events = events.as_slice();
         Resolver::new(tree.path(), 64, Some(Arc::new(Processes::told(events))))
     }
 
@@ -340,6 +367,22 @@ mod tests {
             let process = resolver.resolve(&gone).unwrap();
             assert_eq!(process.cgroup_path.as_deref(), Some("/system.slice/web.service"));
             assert_eq!(process.executable.as_deref(), Some("/bin/curl"));
+        }
+    }
+
+    #[test]
+    fn a_cgroup_that_only_the_probes_saw_has_its_path_where_procfs_would_have_the_same() {
+        let tree = Tree::new();
+        let gone = stamped(10, 500, 3, Some(77));
+        for (hierarchies, expected) in [
+            ("0::/\n", Some("/system.slice/web.service")),
+            ("1:name=systemd:/\n0::/\n", None),
+        ] {
+            fs::write(tree.path().join("self/cgroup"), hierarchies).unwrap();
+            let mut resolver = told(&tree, &[(exec(&gone), b"curl\0bin\0")]);
+            let process = resolver.resolve(&gone).unwrap();
+            assert_eq!(process.cgroup_path.as_deref(), expected);
+            assert_eq!(process.workload.unit.is_some(), expected.is_some());
         }
     }
 

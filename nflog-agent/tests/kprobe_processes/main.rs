@@ -19,12 +19,12 @@ mod scene;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use scene::{ARGUMENTS, Scene, comm};
+use scene::{ARGUMENTS, Scene, cgroup2_root, comm};
 use seen::Seen;
 use support::wait_for;
 
@@ -166,6 +166,38 @@ fn a_forked_worker_that_runs_nothing_else_has_its_makers_program() {
     assert_eq!(record.number("process.parent_pid"), Some(maker), "{record:?}");
     assert_eq!(record.text("nflog.owner.parent.comm"), Some("bash"), "{record:?}");
     assert_eq!(record.text("process.executable.name"), Some("bash"), "{record:?}");
+}
+
+#[test]
+fn a_process_that_was_alone_in_its_cgroup_has_the_cgroups_path() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let name = format!("nflog-gone-{}.service", std::process::id());
+    let cgroup = cgroup2_root().join(&name);
+    fs::create_dir(&cgroup).expect("a cgroup");
+    let script = format!("echo 0 > {}/cgroup.procs; exec \"$@\"", cgroup.display());
+    let program = scene.program("alone");
+    let mut command = scene.order("bash", 1);
+    command
+        .args(["-c", &script, "bash"])
+        .arg(&program)
+        .args(ARGUMENTS);
+    scene.run(&mut command);
+    let inode = fs::metadata(&cgroup).expect("the cgroup").ino();
+    fs::remove_dir(&cgroup).expect("nobody is in it");
+    let ended = scene.end();
+    let record = ended.only(1);
+    assert_eq!(record.number("nflog.cgroup.id"), Some(inode), "{record:?}");
+    assert_eq!(
+        record.text("process.executable.path"),
+        program.to_str(),
+        "{record:?}"
+    );
+    let path = format!("/{name}");
+    assert_eq!(
+        record.text("process.linux.cgroup"),
+        Some(path.as_str()),
+        "{record:?}"
+    );
 }
 
 #[test]

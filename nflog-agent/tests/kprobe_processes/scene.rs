@@ -1,5 +1,6 @@
 //! A namespace where all datagrams to one port are logged, the agent that reads them, and the processes that send them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -89,10 +90,15 @@ impl Scene {
 
     /// A command that sends one datagram with this mark.
     pub(crate) fn sender(&self, program: &Path, mark: u32) -> Command {
-        let mut command = Command::new(program);
+        let mut command = self.order(program, mark);
+        command.args(ARGUMENTS);
         command
-            .args(ARGUMENTS)
-            .env(ORDER, format!("{mark} {}", self.port()));
+    }
+
+    /// A command that runs a sender somehow.
+    pub(crate) fn order(&self, program: impl AsRef<OsStr>, mark: u32) -> Command {
+        let mut command = Command::new(program);
+        command.env(ORDER, format!("{mark} {}", self.port()));
         command.stdout(Stdio::null());
         command
     }
@@ -205,6 +211,16 @@ pub(crate) fn comm() -> String {
         .expect("/proc is mounted")
         .trim_end()
         .to_owned()
+}
+
+/// Where cgroup v2 is mounted.
+pub(crate) fn cgroup2_root() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    let mount = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields[2] == "cgroup2");
+    Path::new(mount.expect("cgroup v2 is mounted")[1]).to_owned()
 }
 
 /// Not a test: the body of a sender's process.

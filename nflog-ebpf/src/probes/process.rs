@@ -8,7 +8,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use nflog_common::{ARGS_MAX, ImageId, PATH_MAX, ProcessEvent, Stat, process_event};
+use nflog_common::{ARGS_MAX, ImageId, PATHS_MAX, ProcessEvent, Stat, process_event};
 
 use crate::kernel::{Pointer, masked};
 use crate::maps::{PROCESS, PROCESS_ARGS, PROCESSES, ProcessWork, count, offset, process_offset};
@@ -74,14 +74,20 @@ fn executed(ctx: &RawTracePointContext) -> Option<()> {
         None => 0,
     };
     work.event.path_len = path as u16;
+    let cgroup = match task::cgroup_node(process) {
+        Some(node) => path::cgroup_names(node, path, &mut work.text),
+        None => 0,
+    };
+    work.event.cgroup_len = cgroup as u16;
+    let paths = path + cgroup;
     // SAFETY: reads a static; nothing writes it once the program is loaded.
     let args = if unsafe { core::ptr::read_volatile(&raw const PROCESS_ARGS) } == 0 {
         0
     } else {
-        arguments(mm, path, work)
+        arguments(mm, paths, work)
     };
     work.event.args_len = args as u16;
-    send(work, path + args);
+    send(work, paths + args);
     Some(())
 }
 
@@ -118,8 +124,8 @@ fn begin(kind: u8, task: Pointer, event: &mut ProcessEvent) -> Option<()> {
     event.kind = kind;
     event.args_cut = 0;
     event.path_len = 0;
+    event.cgroup_len = 0;
     event.args_len = 0;
-    event.pad = 0;
     event.cgroup_id = task::cgroup_id(task);
     task::image(task, &mut event.image)
 }
@@ -152,8 +158,8 @@ fn arguments(mm: Pointer, at: u32, work: &mut ProcessWork) -> u32 {
     } else {
         all as u32
     };
-    let at = masked(at, PATH_MAX - 1);
-    // SAFETY: in bounds, as `at` is below PATH_MAX and the text has room for PATH_MAX and ARGS_MAX bytes.
+    let at = masked(at, PATHS_MAX - 1);
+    // SAFETY: in bounds, as `at` is below PATHS_MAX and the text has room for PATHS_MAX and ARGS_MAX bytes.
     let to = unsafe { work.text.as_mut_ptr().add(at) };
     // SAFETY: the helper checks the source; the destination was shown to be in bounds.
     if unsafe { bpf_probe_read_user(to.cast(), length, start as *const _) } == 0 {

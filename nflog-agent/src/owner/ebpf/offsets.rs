@@ -91,6 +91,9 @@ pub(super) fn find_process(btf: &Btf<'_>) -> Result<ProcessOffsets, BtfError> {
         mount_mnt_mountpoint: at("mount", "mnt_mountpoint")?,
         dentry_parent: at("dentry", "d_parent")?,
         dentry_name: at("dentry", "d_name.name")?,
+        // `__parent` since 6.15.
+        kernfs_node_parent: at("kernfs_node", "__parent").or_else(|_| at("kernfs_node", "parent"))?,
+        kernfs_node_name: at("kernfs_node", "name")?,
     })
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, RawTracePoint};
-use nflog_common::ProcessEvent;
+use nflog_common::{ProcessEvent, ProcessText};
 
 use super::{OpenError, take};
 
@@ -30,15 +30,14 @@ impl ProcessEvents {
         Ok(Self { ring })
     }
 
-    /// Hands the next event to `f`: its head, the names of the executable's path with the last one first, and the arguments.
-    /// `false` if there is none now. Takes no time but that of `f`.
-    pub fn next(&mut self, f: impl FnOnce(&ProcessEvent, &[u8], &[u8])) -> bool {
+    /// Hands the next event to `f`. `false` if there is none now. Takes no time but that of `f`.
+    pub fn next(&mut self, f: impl FnOnce(&ProcessEvent, ProcessText<'_>)) -> bool {
         let Some(item) = self.ring.next() else {
             return false;
         };
         // The programs write nothing shorter.
-        if let Some((event, path, args)) = ProcessEvent::decode(&item) {
-            f(&event, path, args);
+        if let Some((event, text)) = ProcessEvent::decode(&item) {
+            f(&event, text);
         }
         true
     }

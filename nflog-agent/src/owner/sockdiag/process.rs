@@ -106,6 +106,11 @@ impl CgroupRoot {
         parse_mountinfo(&mounts)
     }
 
+    /// Whether the whole hierarchy is visible, so that paths are those of the root cgroup namespace.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.top == "/"
+    }
+
     /// Id of a cgroup: the inode of its directory (64-bit kernels since 5.5). `None` if it is gone or outside the mount.
     pub(crate) fn id(&self, path: &str) -> Option<u64> {
         let below = path.strip_prefix(self.top.trim_end_matches('/'))?;
@@ -251,6 +256,7 @@ mod tests {
             mount: directory.path().to_owned(),
             top: "/".to_owned(),
         };
+        assert!(whole.is_whole());
         assert_eq!(whole.id("/x"), Some(inode));
         assert_eq!(whole.id("/../x"), None);
         assert_eq!(whole.id("/gone"), None);
