@@ -99,8 +99,11 @@ impl Resolver {
         };
         match known {
             Known::Placed(process) => Some(process),
-            Known::Gone(None) => self.by_cgroup(owner),
-            Known::Gone(Some(image)) => Some(self.gone(owner, identity, &image)),
+            // The event may have been behind another one that was just being written: it is asked for again.
+            Known::Gone(image) => match image.or_else(|| self.image(owner, start)) {
+                Some(image) => Some(self.gone(owner, identity, &image)),
+                None => self.by_cgroup(owner),
+            },
         }
     }
 

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use scene::{ARGUMENTS, Scene, cgroup2_root, comm};
+use scene::{ARGUMENTS, INSTEAD, Scene, cgroup2_root, comm};
 use seen::Seen;
 use support::wait_for;
 
@@ -247,6 +247,22 @@ fn a_socket_that_is_kept_over_an_exec_has_the_program_that_sends() {
             "{record:?}"
         );
     }
+}
+
+#[test]
+fn an_exec_by_a_later_thread_leaves_the_process_its_pid_and_changes_its_program() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let (first, second) = (scene.program("one"), scene.program("two"));
+    let pid = scene.run(scene.sender(&first, 1).env(INSTEAD, &second));
+    let ended = scene.end();
+    let record = ended.only(1);
+    assert_eq!(record.number("process.pid"), Some(pid.into()), "{record:?}");
+    assert_eq!(
+        record.text("process.executable.path"),
+        second.to_str(),
+        "{record:?}"
+    );
+    assert_child_of_ours(record);
 }
 
 #[test]

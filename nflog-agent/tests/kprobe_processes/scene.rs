@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -15,6 +16,9 @@ use crate::support::Netns;
 
 /// Where a sender sends to, and with which mark.
 const ORDER: &str = "NFLOG_PROCESS_ORDER";
+
+/// What a sender runs instead of sending, from a thread of its own.
+pub(crate) const INSTEAD: &str = "NFLOG_PROCESS_INSTEAD";
 
 /// How a sender is called: this test binary again, to run [`send`] alone.
 pub(crate) const ARGUMENTS: [&str; 4] = ["scene::send", "--ignored", "--nocapture", "--test-threads=1"];
@@ -228,6 +232,12 @@ pub(crate) fn cgroup2_root() -> PathBuf {
 #[ignore = "runs inside the other tests, as the process under observation"]
 fn send() {
     let order = std::env::var(ORDER).expect("started by a test, not by hand");
+    if let Some(program) = std::env::var_os(INSTEAD) {
+        let mut command = Command::new(program);
+        command.args(ARGUMENTS).env_remove(INSTEAD);
+        let failed = std::thread::spawn(move || command.exec()).join();
+        panic!("still here: {failed:?}");
+    }
     let (mark, port) = order.split_once(' ').expect("two words");
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")));
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
