@@ -223,11 +223,13 @@ pub(crate) fn varied() -> Vec<Sample> {
                 workload: Arc::clone(&workloads[index % 4]),
                 cgroup_path: Some("/system.slice/a.scope".to_owned()),
                 executable: at.is_multiple_of(2).then(|| "/usr/bin/curl (deleted)".to_owned()),
-                parent: (at % 3 == 0).then(|| Parent {
+                parent: at.is_multiple_of(3).then(|| Parent {
                     pid: 77,
                     comm: Comm::new(*b"cron\0\0\0\0\0\0\0\0\0\0\0\0"),
                 }),
-                arguments: (at % 4 == 0).then(|| Arc::new(Arguments::new(b"curl\0-s\0", at % 8 == 0))),
+                arguments: at
+                    .is_multiple_of(4)
+                    .then(|| Arc::new(Arguments::new(b"curl\0-s\0", at.is_multiple_of(8)))),
                 created: (at % 3 == 1).then(|| "2026-01-02T03:04:05.678Z".to_owned()),
             }),
         }

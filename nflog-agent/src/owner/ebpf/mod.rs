@@ -408,7 +408,7 @@ fn load(
     let btf = btf::Btf::parse(&btf)?;
     let offsets = offsets::find(&btf)?;
     let process = offsets::find_process(&btf);
-    let process_offsets = *process.as_ref().unwrap_or(&ProcessOffsets::default());
+    let process_offsets: ProcessOffsets = process.as_ref().copied().unwrap_or_default();
     let arguments = u8::from(sizes.process_arguments);
     let level = log_level.map_or(0, |level| level as u8);
     let mut loader = EbpfLoader::new();
