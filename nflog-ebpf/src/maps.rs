@@ -11,6 +11,8 @@ use nflog_common::{
     Tombstone, TrackedSocket,
 };
 
+use crate::path::Walk;
+
 /// The sockets bound to one [`PortKey`].
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -42,6 +44,7 @@ pub(crate) struct Work {
 pub(crate) struct ProcessWork {
     pub(crate) event: ProcessEvent,
     pub(crate) text: [u8; TEXT_MAX],
+    pub(crate) walk: Walk,
 }
 
 const SOCKETS_MAX: u32 = 1 << 16;

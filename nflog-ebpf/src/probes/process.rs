@@ -70,12 +70,12 @@ fn executed(ctx: &RawTracePointContext) -> Option<()> {
     parent(process, &mut work.event);
     let mm = process.follow(process_offset!(task_mm))?;
     let path = match mm.follow(process_offset!(mm_exe_file)) {
-        Some(file) => path::names(file, &mut work.text),
+        Some(file) => path::names(file, &mut work.walk, &mut work.text),
         None => 0,
     };
     work.event.path_len = path as u16;
     let cgroup = match task::cgroup_node(process) {
-        Some(node) => path::cgroup_names(node, path, &mut work.text),
+        Some(node) => path::cgroup_names(node, path, &mut work.walk, &mut work.text),
         None => 0,
     };
     work.event.cgroup_len = cgroup as u16;
