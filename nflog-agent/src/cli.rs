@@ -86,6 +86,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1 << 16, value_parser = clap::value_parser!(u32).range(1..=1 << 24), env = "NFLOG_AGENT_MAX_SOCKETS")]
     pub max_sockets: u32,
 
+    /// Bytes of the kernel's buffer for what processes do (fork, exec, end), rounded up to a power of two. What does not fit
+    /// is counted as process-events-lost, and leaves executables unknown.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(4096..=1 << 28), env = "NFLOG_AGENT_PROCESS_BUFFER")]
+    pub process_buffer: u32,
+
+    /// Put the arguments of the owner's program into records, up to 512 bytes. They may contain secrets. Only with kernel
+    /// probes.
+    #[arg(long, env = "NFLOG_AGENT_PROCESS_COMMAND_LINE")]
+    pub process_command_line: bool,
+
     /// Bytes of each packet to copy: enough for the headers.
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_531), env = "NFLOG_AGENT_COPY_RANGE")]
     pub copy_range: u32,

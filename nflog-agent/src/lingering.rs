@@ -41,7 +41,6 @@ impl<K: Eq + Hash, V> Lingering<K, V> {
         self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }

@@ -40,11 +40,15 @@ struct Flat {
     scope: (String, String),
 }
 
-fn value(value: Option<&AnyValue>) -> String {
-    match value.and_then(|value| value.value.as_ref()) {
+fn value(any: Option<&AnyValue>) -> String {
+    match any.and_then(|any| any.value.as_ref()) {
         Some(any_value::Value::StringValue(text)) => format!("text {text}"),
         Some(any_value::Value::IntValue(int)) => format!("int {int}"),
         Some(any_value::Value::BoolValue(flag)) => format!("bool {flag}"),
+        Some(any_value::Value::ArrayValue(array)) => {
+            let values: Vec<_> = array.values.iter().map(|item| value(Some(item))).collect();
+            format!("array {values:?}")
+        }
         other => panic!("unexpected {other:?}"),
     }
 }
@@ -90,6 +94,15 @@ fn json_value(value: &Json) -> String {
         "stringValue" => format!("text {}", value.as_str().unwrap()),
         "intValue" => format!("int {}", value.as_str().unwrap()),
         "boolValue" => format!("bool {}", value.as_bool().unwrap()),
+        "arrayValue" => {
+            let values: Vec<_> = value["values"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(json_value)
+                .collect();
+            format!("array {values:?}")
+        }
         _ => panic!("unexpected {kind}"),
     }
 }

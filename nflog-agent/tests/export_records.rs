@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use nflog_agent::owner::{Attribution, Comm, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
+use nflog_agent::process::{Arguments, Parent};
 use nflog_agent::record::{Console, Direction, Encoder, Json, Loss, Otlp, Resource, Style, packet_line};
 use nflog_agent::telemetry::ledger::{Ledger, LossReason};
 use nflog_agent::workload::{Process, Workload};
@@ -31,6 +32,13 @@ fn decoded(attributes: &[KeyValue]) -> Map {
             Some(any_value::Value::StringValue(text)) => Value::Text(text.clone()),
             Some(any_value::Value::IntValue(int)) => Value::Int(*int),
             Some(any_value::Value::BoolValue(flag)) => Value::Bool(*flag),
+            Some(any_value::Value::ArrayValue(array)) => Value::Texts(
+                array
+                    .values
+                    .iter()
+                    .map(|value| text_of(value).to_owned())
+                    .collect(),
+            ),
             other => panic!("{key} is {other:?}"),
         };
         assert!(map.insert(key.clone(), value).is_none(), "{key} twice");
@@ -42,6 +50,11 @@ fn parsed(object: &serde_json::Value) -> Map {
     let value = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => Value::Text(text.clone()),
         serde_json::Value::Bool(flag) => Value::Bool(*flag),
+        serde_json::Value::Array(list) => Value::Texts(
+            list.iter()
+                .map(|item| item.as_str().expect("a string").to_owned())
+                .collect(),
+        ),
         other => Value::Int(other.as_i64().unwrap_or_else(|| panic!("{other} is no int"))),
     };
     let members = object.as_object().expect("an object");
@@ -57,11 +70,15 @@ fn resource() -> Resource {
     resource
 }
 
-fn body(record: &LogRecord) -> &str {
-    match record.body.as_ref().and_then(|AnyValue { value }| value.as_ref()) {
+fn text_of(AnyValue { value }: &AnyValue) -> &str {
+    match value {
         Some(any_value::Value::StringValue(text)) => text,
-        other => panic!("the body is {other:?}"),
+        other => panic!("{other:?} is no text"),
     }
+}
+
+fn body(record: &LogRecord) -> &str {
+    text_of(record.body.as_ref().expect("a body"))
 }
 
 /// Decodes a batch, and checks what holds for every batch.
@@ -164,6 +181,7 @@ fn attribution() -> impl Strategy<Value = Attribution> {
             let owner = Owner {
                 pid,
                 start_boottime,
+                exec_id: None,
                 uid,
                 comm: Comm::new(comm),
                 cgroup_id,
@@ -184,7 +202,20 @@ fn process() -> impl Strategy<Value = Process> {
         text()
     ]);
     let workload = (of("[0-9a-f]{1}"), runtime, of("[a-b]"), unit);
-    (workload, of(text()), of("/[a-z]{0,20}/[a-z]{1,9}")).prop_map(|(workload, cgroup_path, executable)| {
+    let parent = (any::<u32>(), any::<[u8; 16]>()).prop_map(|(pid, comm)| Parent {
+        pid,
+        comm: Comm::new(comm),
+    });
+    let arguments = (vec(any::<u8>(), 1..400), any::<bool>())
+        .prop_map(|(bytes, cut)| Arc::new(Arguments::new(&bytes, cut)));
+    let program = (
+        of("/[a-z]{0,20}/[a-z]{1,9}"),
+        of(parent),
+        of(arguments),
+        of(text()),
+    );
+    (workload, of(text()), program).prop_map(|(workload, cgroup_path, program)| {
+        let (executable, parent, arguments, created) = program;
         let (container_id, runtime, pod_uid, unit) = workload;
         let workload = Arc::new(Workload {
             container_id,
@@ -196,6 +227,9 @@ fn process() -> impl Strategy<Value = Process> {
             workload,
             cgroup_path,
             executable,
+            parent,
+            arguments,
+            created,
         }
     })
 }
@@ -405,6 +439,7 @@ fn lines_read_as_the_readme_shows_them() {
     let owner = Owner {
         pid: 4242,
         start_boottime: None,
+        exec_id: None,
         uid: 1000,
         comm: Comm::new(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0"),
         cgroup_id: None,

@@ -10,12 +10,16 @@ mod offsets;
 mod owner;
 #[cfg(feature = "user")]
 mod pod;
+mod process;
 mod socket;
 mod stats;
 
 pub use held::{Claim, Held, Holder, state};
 pub use key::{Fingerprint, IDENTITY_LEN, PacketKey};
-pub use offsets::{Field, Offsets};
+pub use offsets::{Field, Offsets, ProcessOffsets};
 pub use owner::{Answer, COMM_LEN, Logged, SocketOwner, method, reason};
+pub use process::{
+    ARGS_MAX, ImageId, PATH_MAX, PATHS_MAX, ProcessEvent, ProcessText, TEXT_MAX, process_event,
+};
 pub use socket::{PortKey, SocketTuple, TOMBSTONE_NS, Tombstone, TrackedSocket};
 pub use stats::Stat;

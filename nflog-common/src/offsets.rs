@@ -65,3 +65,28 @@ pub struct Offsets {
     pub nf_loginfo_type: u16,
     pub nf_loginfo_ulog_group: u16,
 }
+
+/// The same for the programs that follow processes. All 0 on a kernel that lacks one of them: these programs are then not
+/// attached.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named after its kernel struct and field")]
+pub struct ProcessOffsets {
+    pub task_self_exec_id: u16,
+    pub task_mm: u16,
+    pub task_signal: u16,
+    pub signal_live: u16,
+    pub mm_exe_file: u16,
+    pub mm_arg_start: u16,
+    pub mm_arg_end: u16,
+    pub file_dentry: u16,
+    pub file_mnt: u16,
+    pub vfsmount_mnt_root: u16,
+    pub mount_mnt: u16,
+    pub mount_mnt_parent: u16,
+    pub mount_mnt_mountpoint: u16,
+    pub dentry_parent: u16,
+    pub dentry_name: u16,
+    pub kernfs_node_parent: u16,
+    pub kernfs_node_name: u16,
+}

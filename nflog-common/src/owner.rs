@@ -17,8 +17,8 @@ pub struct SocketOwner {
     pub cgroup_id: u64,
     /// Process id in the initial pid namespace.
     pub tgid: u32,
-    /// Thread id in the initial pid namespace.
-    pub tid: u32,
+    /// Which program of the process: `task_struct.self_exec_id` modulo 2^32, see [`ImageId`](crate::ImageId). 0 if unknown.
+    pub exec_id: u32,
     /// Effective uid of the process when it took the socket.
     pub uid: u32,
     /// Effective gid.

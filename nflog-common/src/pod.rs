@@ -1,7 +1,7 @@
 //! Marks the shared types as plain bytes for aya's maps.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{Logged, Offsets, SocketTuple, Tombstone, TrackedSocket};
+use crate::{Logged, Offsets, ProcessOffsets, SocketTuple, Tombstone, TrackedSocket};
 
 impl Logged {
     /// From the bytes of a ring buffer's entry; `None` if they are not just that many.
@@ -24,3 +24,5 @@ unsafe impl aya::Pod for TrackedSocket {}
 unsafe impl aya::Pod for Tombstone {}
 // SAFETY: repr(C), only u16 and structs of one u16 and two u8, so no padding.
 unsafe impl aya::Pod for Offsets {}
+// SAFETY: repr(C), only u16, so no padding.
+unsafe impl aya::Pod for ProcessOffsets {}

@@ -30,11 +30,19 @@ pub enum Stat {
     Seeded,
     /// Those among them that several processes share, so that none can be named.
     SeededShared,
+    /// Processes made.
+    Forks,
+    /// Programs that processes began to run.
+    Execs,
+    /// Processes that ended.
+    Exits,
+    /// Of these three, those that the agent does not hear of, because the ring buffer was full.
+    ProcessEventsLost,
 }
 
 impl Stat {
     /// All, in index order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Logged,
         Self::Attributed,
         Self::Unparsable,
@@ -48,6 +56,10 @@ impl Stat {
         Self::Died,
         Self::Seeded,
         Self::SeededShared,
+        Self::Forks,
+        Self::Execs,
+        Self::Exits,
+        Self::ProcessEventsLost,
     ];
 
     /// Label value in metrics and messages.
@@ -67,6 +79,10 @@ impl Stat {
             Self::Died => "died",
             Self::Seeded => "seeded",
             Self::SeededShared => "seeded-shared",
+            Self::Forks => "forks",
+            Self::Execs => "execs",
+            Self::Exits => "exits",
+            Self::ProcessEventsLost => "process-events-lost",
         }
     }
 }

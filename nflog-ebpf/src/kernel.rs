@@ -73,6 +73,13 @@ impl Pointer {
     }
 }
 
+/// `value`, cut to the bits of `mask`, as an offset or a length. LLVM leaves out a mask that it can prove to change nothing; the
+/// verifier cannot prove it, so LLVM must not know the value.
+#[inline(always)]
+pub(crate) fn masked(value: u32, mask: usize) -> usize {
+    core::hint::black_box(value) as usize & mask
+}
+
 /// `CLOCK_MONOTONIC`, ns.
 #[inline(always)]
 pub(crate) fn monotonic() -> u64 {

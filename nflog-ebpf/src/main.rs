@@ -30,6 +30,7 @@ mod kernel;
 mod lookup;
 mod maps;
 mod packet;
+mod path;
 mod probes;
 mod registry;
 mod sock;

@@ -6,7 +6,12 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use nflog_common::{Field, Held, Logged, Offsets, PortKey, SocketTuple, Stat, Tombstone, TrackedSocket};
+use nflog_common::{
+    Field, Held, Logged, Offsets, PortKey, ProcessEvent, ProcessOffsets, SocketTuple, Stat, TEXT_MAX,
+    Tombstone, TrackedSocket,
+};
+
+use crate::path::Walk;
 
 /// The sockets bound to one [`PortKey`].
 #[repr(C)]
@@ -32,6 +37,14 @@ pub(crate) struct Work {
     pub(crate) logged: Logged,
     pub(crate) tuple: SocketTuple,
     pub(crate) port: PortKey,
+}
+
+/// An event of a process under construction.
+#[repr(C)]
+pub(crate) struct ProcessWork {
+    pub(crate) event: ProcessEvent,
+    pub(crate) text: [u8; TEXT_MAX],
+    pub(crate) walk: Walk,
 }
 
 const SOCKETS_MAX: u32 = 1 << 16;
@@ -108,6 +121,40 @@ pub(crate) static HELD: HashMap<u64, Held> = HashMap::with_max_entries(SOCKETS_M
 #[map]
 pub(crate) static SEED: PerCpuArray<TrackedSocket> = PerCpuArray::with_max_entries(1, 0);
 
+/// What happens to processes, as [`ProcessEvent`]s. Its size is the agent's choice.
+#[map]
+pub(crate) static PROCESSES: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Room for an event of a process. The tracepoints' programs run in process context and are not interrupted by each other.
+#[map]
+pub(crate) static PROCESS: PerCpuArray<ProcessWork> = PerCpuArray::with_max_entries(1, 0);
+
+/// Not 0: arguments are wanted. Set by the agent.
+#[unsafe(no_mangle)]
+pub(crate) static PROCESS_ARGS: u8 = 0;
+
+/// Field offsets for what follows processes; the agent fills them in from BTF, all or none.
+#[unsafe(no_mangle)]
+pub(crate) static PROCESS_OFFSETS: ProcessOffsets = ProcessOffsets {
+    task_self_exec_id: 0,
+    task_mm: 0,
+    task_signal: 0,
+    signal_live: 0,
+    mm_exe_file: 0,
+    mm_arg_start: 0,
+    mm_arg_end: 0,
+    file_dentry: 0,
+    file_mnt: 0,
+    vfsmount_mnt_root: 0,
+    mount_mnt: 0,
+    mount_mnt_parent: 0,
+    mount_mnt_mountpoint: 0,
+    dentry_parent: 0,
+    dentry_name: 0,
+    kernfs_node_parent: 0,
+    kernfs_node_name: 0,
+};
+
 /// Field offsets of the running kernel; the agent fills them in from BTF.
 #[unsafe(no_mangle)]
 pub(crate) static OFFSETS: Offsets = Offsets {
@@ -174,6 +221,15 @@ macro_rules! offset {
     }};
 }
 pub(crate) use offset;
+
+/// The same of [`PROCESS_OFFSETS`].
+macro_rules! process_offset {
+    ($field:ident) => {{
+        // SAFETY: as in `offset`.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::PROCESS_OFFSETS.$field) }
+    }};
+}
+pub(crate) use process_offset;
 
 /// Adds one to a counter.
 #[inline(always)]

@@ -17,7 +17,7 @@ pub(crate) const NOBODY: SocketOwner = SocketOwner {
     start_boottime: 0,
     cgroup_id: 0,
     tgid: 0,
-    tid: 0,
+    exec_id: 0,
     uid: 0,
     gid: 0,
     comm: [0; 16],
@@ -178,7 +178,7 @@ pub(crate) fn sends(sock: Sock) -> Option<()> {
         return stamp(sock, method::SOCKET, false, true);
     };
     if known.owner.tgid == task::current_tgid() {
-        return Some(());
+        return renew(sock, known);
     }
     hand_over(sock, known)
 }
@@ -209,6 +209,7 @@ pub(crate) fn transmits(sock: Sock) -> Option<Sender> {
         return None;
     }
     if known.owner.tgid == task::current_tgid() {
+        let _ = renew(sock, known);
         return Some(Sender::Current);
     }
     if backlog {
@@ -216,6 +217,23 @@ pub(crate) fn transmits(sock: Sock) -> Option<Sender> {
     }
     hand_over(sock, known)?;
     Some(Sender::Current)
+}
+
+/// The owner sends: if it runs another program by now than when it took `sock`, that one has the socket from now on.
+#[inline(always)]
+fn renew(sock: Sock, known: &TrackedSocket) -> Option<()> {
+    if known.owner.exec_id == task::current_exec_id() || task::is_kernel_thread() {
+        return Some(());
+    }
+    let entry = BUILD.get_ptr_mut(0)?;
+    // SAFETY: as in `stamp`.
+    let entry = unsafe { &mut *entry };
+    *entry = *known;
+    task::current(&mut entry.owner);
+    if SOCKETS.insert(sock.address(), &*entry, BPF_ANY.into()).is_err() {
+        count(Stat::SocketMapError);
+    }
+    Some(())
 }
 
 /// Who sends what is on its way out.

@@ -2,10 +2,10 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
-use nflog_common::{Holder, SocketOwner};
+use nflog_common::{Holder, ImageId, SocketOwner};
 
 use crate::kernel::Pointer;
-use crate::maps::offset;
+use crate::maps::{offset, process_offset};
 
 /// Fills `owner` with the current process. Fields that cannot be read become 0.
 #[inline(always)]
@@ -13,13 +13,13 @@ pub(crate) fn current(owner: &mut SocketOwner) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let uid_gid = bpf_get_current_uid_gid();
     owner.tgid = (pid_tgid >> 32) as u32;
-    owner.tid = pid_tgid as u32;
     owner.uid = uid_gid as u32;
     owner.gid = (uid_gid >> 32) as u32;
     // SAFETY: takes no arguments and cannot fail.
     owner.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: takes no arguments and cannot fail.
     let task = Pointer::new(unsafe { bpf_get_current_task() });
+    owner.exec_id = task.map_or(0, exec_id);
     let leader = task.and_then(|task| task.follow(offset!(task_group_leader)));
     owner.start_boottime = leader
         .and_then(|leader| leader.read(offset!(task_start_boottime)))
@@ -49,13 +49,37 @@ pub(crate) fn current_tgid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
+/// Which of its programs the current process runs; 0 on a kernel that does not tell.
+#[inline(always)]
+pub(crate) fn current_exec_id() -> u32 {
+    // SAFETY: takes no arguments and cannot fail.
+    Pointer::new(unsafe { bpf_get_current_task() }).map_or(0, exec_id)
+}
+
+#[inline(always)]
+fn exec_id(task: Pointer) -> u32 {
+    match process_offset!(task_self_exec_id) {
+        0 => 0,
+        offset => task.read_or_zero::<u64>(offset) as u32,
+    }
+}
+
+/// The process that `task` belongs to, and its program.
+#[inline(always)]
+pub(crate) fn image(task: Pointer, image: &mut ImageId) -> Option<()> {
+    image.start_boottime = leader(task)?.read_or_zero(offset!(task_start_boottime));
+    image.tgid = task.read_or_zero(offset!(task_tgid));
+    image.exec_id = exec_id(task);
+    Some(())
+}
+
 /// Fills `owner` with the process that `task` belongs to. Fields that cannot be read become 0.
 ///
 /// The kernel's own helpers (`bpf_get_current_*`) read the same fields of `current`.
 #[inline(always)]
 pub(crate) fn of(task: Pointer, leader: Pointer, owner: &mut SocketOwner) {
     owner.tgid = task.read_or_zero(offset!(task_tgid));
-    owner.tid = task.read_or_zero(offset!(task_pid));
+    owner.exec_id = exec_id(task);
     let cred = task.follow(offset!(task_cred));
     owner.uid = cred.map_or(0, |cred| cred.read_or_zero(offset!(cred_uid)));
     owner.gid = cred.map_or(0, |cred| cred.read_or_zero(offset!(cred_gid)));
@@ -85,12 +109,15 @@ pub(crate) fn leader(task: Pointer) -> Option<Pointer> {
 }
 
 #[inline(always)]
-fn cgroup_id(task: Pointer) -> u64 {
-    let id = || {
-        task.follow(offset!(task_cgroups))?
-            .follow(offset!(css_set_dfl_cgrp))?
-            .follow(offset!(cgroup_kn))?
-            .read(offset!(kernfs_node_id))
-    };
+pub(crate) fn cgroup_id(task: Pointer) -> u64 {
+    let id = || cgroup_node(task)?.read(offset!(kernfs_node_id));
     id().unwrap_or(0)
+}
+
+/// The directory of its cgroup in the v2 hierarchy (`struct kernfs_node`).
+#[inline(always)]
+pub(crate) fn cgroup_node(task: Pointer) -> Option<Pointer> {
+    task.follow(offset!(task_cgroups))?
+        .follow(offset!(css_set_dfl_cgrp))?
+        .follow(offset!(cgroup_kn))
 }

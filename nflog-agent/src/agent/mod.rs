@@ -11,6 +11,7 @@ mod netns;
 mod output;
 mod owners;
 mod probes;
+mod processes;
 mod reader;
 mod serve;
 mod signals;
@@ -26,6 +27,7 @@ use crate::cli::{ConntrackArg, RunArgs};
 use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, environment};
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
 use crate::owner::{MapSizes, Probes};
+use crate::process::Processes;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
@@ -61,9 +63,14 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let signals = signals::watch()?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
+        process_events: args.process_buffer,
+        process_arguments: args.process_command_line,
         ..MapSizes::default()
     };
     let mut probes = probes::open(args.attribution, &args.groups, sizes)?;
+    let processes = probes
+        .as_mut()
+        .and_then(|probes| processes::follow(probes, args.process_command_line));
     let messages = probes.as_mut().and_then(Messages::forward);
     let ledger = Ledger::new();
     let _entered = runtime.enter();
@@ -76,6 +83,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         queue: &queue,
         probes: probes.as_ref(),
         counts: Arc::default(),
+        processes: processes.as_ref().map(|(processes, _)| processes),
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
@@ -98,6 +106,7 @@ struct Agent<'a> {
     queue: &'a ExportQueue,
     probes: Option<&'a Probes>,
     counts: Arc<Counts>,
+    processes: Option<&'a Arc<Processes>>,
 }
 
 impl<'a> Agent<'a> {
@@ -182,7 +191,7 @@ impl<'a> Agent<'a> {
             name,
             netns,
             owners,
-            resolver: Resolver::new("/proc", DEFAULT_CAPACITY),
+            resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned()),
             devices,
             batcher: Batcher::new(encoder, self.output.policy(), self.queue.clone()),
             ledger: Arc::clone(self.ledger),
@@ -205,6 +214,7 @@ impl<'a> Agent<'a> {
             families.push(probes::metric(probes.counters()));
             families.push(probes::left_out_metric(probes.statistics()));
         }
+        families.extend(self.processes.map(processes::metric));
         let resource = self.output.resource();
         Ok(Some(Metrics::install(
             &config,

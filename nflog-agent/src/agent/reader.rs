@@ -117,6 +117,7 @@ impl Stage<'_> {
     }
 
     fn batch(&mut self, batch: &mut Batch<'_>) {
+        self.resolver.refresh();
         let now = Instant::now();
         let observed = unix_nano(SystemTime::now());
         let logged = LogTime {

@@ -53,6 +53,8 @@ pub struct Owner {
     pub pid: u32,
     /// Start time, ns since boot; `None` if unknown. Together with `pid` it names one process for the life of the boot.
     pub start_boottime: Option<u64>,
+    /// Which program of the process, as the kernel counts execs (`task_struct.self_exec_id` modulo 2^32); `None` if unknown.
+    pub exec_id: Option<u32>,
     /// Effective user id.
     pub uid: u32,
     /// `comm` of the main thread.

@@ -12,9 +12,9 @@ mod sockdiag;
 pub use attribution::{Attribution, Comm, Method, Owner, Reason};
 pub use connection::Connection;
 pub use ebpf::{
-    BtfError, Counters, LogTime, Lookup, MapSizes, Noop, OpenError as ProbesError, Probes, ProgramStatistics,
-    SeedError, Seeded, Sighting, Statistics, Verified, verify,
+    BtfError, Counters, LogTime, Lookup, MapSizes, Noop, OpenError as ProbesError, Probes, ProcessEvents,
+    ProgramStatistics, SeedError, Seeded, Sighting, Statistics, Verified, verify,
 };
 pub use nflog_common::Stat;
-pub(crate) use sockdiag::process::{CgroupRoot, ProcFs};
+pub(crate) use sockdiag::process::{CgroupRoot, ProcFs, Stat as ProcessStat};
 pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};

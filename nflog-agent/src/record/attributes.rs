@@ -15,6 +15,7 @@ pub(super) trait Attributes {
     fn text(&mut self, key: Key, value: &str);
     fn int(&mut self, key: Key, value: i64);
     fn boolean(&mut self, key: Key, value: bool);
+    fn texts<'a>(&mut self, key: Key, values: impl Iterator<Item = &'a str> + Clone);
 
     fn optional_int(&mut self, key: Key, value: Option<impl Into<i64>>) {
         if let Some(value) = value {
@@ -192,6 +193,9 @@ fn of_owner(owner: &Owner, process: Option<&Process>, out: &mut impl Attributes)
     if let Some(path) = path {
         out.text(semconv::PROCESS_EXECUTABLE_PATH, path);
     }
+    if let Some(process) = process {
+        of_program(process, out);
+    }
     out.int(semconv::PROCESS_USER_ID, owner.uid.into());
     if let Some(path) = process.and_then(|process| process.cgroup_path.as_deref()) {
         out.text(semconv::PROCESS_LINUX_CGROUP, path);
@@ -201,6 +205,25 @@ fn of_owner(owner: &Owner, process: Option<&Process>, out: &mut impl Attributes)
         semconv::CGROUP_ID,
         owner.cgroup_id.and_then(|id| i64::try_from(id).ok()),
     );
+}
+
+fn of_program(process: &Process, out: &mut impl Attributes) {
+    if let Some(parent) = process.parent {
+        out.int(semconv::PROCESS_PARENT_PID, parent.pid.into());
+        let comm = parent.comm.as_str();
+        if !comm.is_empty() {
+            out.text(semconv::OWNER_PARENT_COMM, comm);
+        }
+    }
+    if let Some(created) = &process.created {
+        out.text(semconv::PROCESS_CREATION_TIME, created);
+    }
+    if let Some(arguments) = &process.arguments {
+        out.texts(semconv::PROCESS_COMMAND_ARGS, arguments.iter());
+        if arguments.is_cut() {
+            out.boolean(semconv::OWNER_ARGS_TRUNCATED, true);
+        }
+    }
 }
 
 /// Last component of the target of `/proc/PID/exe`, without the mark that the kernel appends to an unlinked file's path.

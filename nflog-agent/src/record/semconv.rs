@@ -29,6 +29,8 @@ pub enum Kind {
     Int,
     /// `bool_value`.
     Bool,
+    /// `array_value` of `string_value`s.
+    Texts,
 }
 
 /// Where an attribute stands.
@@ -160,11 +162,21 @@ keys! {
     PROCESS_EXECUTABLE_NAME: Record Text "process.executable.name";
     /// Target of `/proc/PID/exe`. Convention: release candidate.
     PROCESS_EXECUTABLE_PATH: Record Text "process.executable.path";
+    /// Process id of the parent. Convention: release candidate.
+    PROCESS_PARENT_PID: Record Int "process.parent_pid";
+    /// When the process was created: RFC 3339, UTC, to the millisecond. Convention: release candidate.
+    PROCESS_CREATION_TIME: Record Text "process.creation.time";
+    /// Arguments of the program, its name for itself included. Only where they were asked for. Convention: release candidate.
+    PROCESS_COMMAND_ARGS: Record Texts "process.command_args";
     /// Effective uid. Convention: release candidate.
     PROCESS_USER_ID: Record Int "process.user.id";
     /// cgroup path below the cgroup root. Convention: release candidate.
     PROCESS_LINUX_CGROUP: Record Text "process.linux.cgroup";
 
+    /// `comm` of the parent.
+    OWNER_PARENT_COMM: Record Text "nflog.owner.parent.comm";
+    /// `true` if there are more arguments than `process.command_args` has; else absent.
+    OWNER_ARGS_TRUNCATED: Record Bool "nflog.owner.args.truncated";
     /// How the owner was found, or `none`. In every packet's record.
     OWNER_METHOD: Record Text "nflog.owner.method";
     /// Why there is no owner. In every record whose method is `none`.

@@ -50,6 +50,11 @@ pub(super) fn read(file: &[u8]) -> Option<Membership> {
     best.map(|(_, membership)| membership)
 }
 
+/// Whether the file has the v2 line alone: then that line is the one that [`read`] chooses for every process.
+pub(super) fn is_unified(file: &[u8]) -> bool {
+    file.starts_with(b"0::") && file.trim_ascii_end().split(|&byte| byte == b'\n').count() == 1
+}
+
 /// How much a line tells, the most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
@@ -74,6 +79,7 @@ mod tests {
         let found = read(V2).unwrap();
         assert_eq!(found.path, "/system.slice/ssh.service");
         assert!(found.unified);
+        assert!(is_unified(V2) && !is_unified(V1) && !is_unified(HYBRID) && !is_unified(b""));
         assert_eq!(found.workload.unit.as_deref(), Some("ssh.service"));
     }
 

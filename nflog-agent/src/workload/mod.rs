@@ -1,12 +1,16 @@
-//! Which container, pod or systemd unit a process runs in.
+//! Which container, pod or systemd unit a process runs in, and which program.
 
 pub mod container;
+mod created;
 mod membership;
 mod resolve;
+mod snapshot;
 
 use std::sync::Arc;
 
 pub use resolve::{DEFAULT_CAPACITY, Resolver};
+
+use crate::process::{Arguments, Parent};
 
 /// What the records of one container (or unit, or the host itself) share: the OTLP Resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -21,7 +25,7 @@ pub struct Workload {
     pub unit: Option<String>,
 }
 
-/// A process's place: shared by all its records, resolved once.
+/// A process's place, and the program that it runs: shared by all its records, resolved once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// The Resource its records go under.
@@ -30,4 +34,10 @@ pub struct Process {
     pub cgroup_path: Option<String>,
     /// Target of `/proc/PID/exe`.
     pub executable: Option<String>,
+    /// Its parent when it began to run this program; for a process older than the agent, when it was first seen.
+    pub parent: Option<Parent>,
+    /// Arguments, if they are wanted.
+    pub arguments: Option<Arc<Arguments>>,
+    /// When it was created: RFC 3339, UTC, to the millisecond.
+    pub created: Option<String>,
 }

@@ -1,33 +1,37 @@
-//! From an owner to its process's place: cgroup and executable, read once per process from `/proc`.
+//! From an owner to its process: cgroup from `/proc`, the program from what the kernel probes saw, else from `/proc`.
 //!
 //! Invariants: a pid is never resolved without checking that the process started when the owner did, before and after
-//! reading, so a reused pid is never taken for the owner; equal workloads share one `Arc`; memory is bounded.
+//! reading, so a reused pid is never taken for the owner; what `/proc` says of the program is not taken if the process may have
+//! run another one since; equal workloads share one `Arc`; memory is bounded.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::created::created;
 use super::membership::{self, Membership};
+use super::snapshot::Snapshot;
 use super::{Process, Workload};
 use crate::lingering::Lingering;
 use crate::owner::{CgroupRoot, Owner, ProcFs};
+use crate::process::{Image, ImageId, Processes};
 
 /// Processes that are remembered, running or not.
 pub const DEFAULT_CAPACITY: usize = 8192;
 
-/// A pid and the clock tick it started at: one process for the life of the boot.
-type Identity = (u32, u64);
+/// A process and which of its programs.
+type Identity = (u32, u64, Option<u32>);
 
 /// Resolves owners, and remembers them beyond the end of their process: packets are read from NFLOG later than they are
 /// logged.
-#[derive(Debug)]
 pub struct Resolver {
     proc: ProcFs,
     cgroups: Option<CgroupRoot>,
-    /// `None`: the process was gone before it could be read, and so it stays.
-    processes: Lingering<Identity, Option<Arc<Process>>>,
+    history: Option<Arc<Processes>>,
+    /// The paths that the probes saw are those that `/proc` has: cgroup v2 alone, and all of it visible.
+    paths_agree: bool,
+    processes: Lingering<Identity, Known>,
     /// By cgroup v2 id, for processes that were gone before they could be read.
     places: Lingering<u64, Arc<Process>>,
     workloads: HashSet<Arc<Workload>>,
@@ -35,14 +39,29 @@ pub struct Resolver {
     sweep_at: usize,
 }
 
+/// What is known of a process, for good.
+#[derive(Clone)]
+enum Known {
+    /// It was read.
+    Placed(Arc<Process>),
+    /// It was gone before its place could be read. Its program, if that is known.
+    Gone(Option<Arc<Image>>),
+}
+
 impl Resolver {
-    /// `proc` is the procfs to read, that of the host's pid namespace; `capacity` processes are remembered.
+    /// `proc` is the procfs to read, that of the host's pid namespace; `capacity` processes are remembered. `history`: what the
+    /// kernel probes saw of processes.
     #[must_use]
-    pub fn new(proc: impl Into<PathBuf>, capacity: usize) -> Self {
+    pub fn new(proc: impl Into<PathBuf>, capacity: usize, history: Option<Arc<Processes>>) -> Self {
         let proc = ProcFs::new(proc);
+        let cgroups = CgroupRoot::find(&proc);
+        let only_unified =
+            std::fs::read(proc.root().join("self/cgroup")).is_ok_and(|own| membership::is_unified(&own));
         Self {
-            cgroups: CgroupRoot::find(&proc),
+            paths_agree: only_unified && cgroups.as_ref().is_some_and(CgroupRoot::is_whole),
+            cgroups,
             proc,
+            history,
             processes: Lingering::new(capacity),
             places: Lingering::new(capacity),
             workloads: HashSet::new(),
@@ -50,70 +69,126 @@ impl Resolver {
         }
     }
 
-    /// The place of an owner.
+    /// Call it after packets were received and before their owners are resolved: learns what processes did until then.
+    pub fn refresh(&self) {
+        if let Some(history) = &self.history {
+            history.refresh();
+        }
+    }
+
+    /// The process of an owner: its place, its program and its parent.
     ///
-    /// The executable is what the process ran when it was first seen here. `None` when the process ended, or
-    /// its start time is not known, and no other process of its cgroup has been seen.
+    /// The program is the one that the process ran when it took the socket. Without probes, it is what the process ran when it was
+    /// first seen here. `None` when the process ended before anything of it was seen, or its start time is not known, and no
+    /// other process of its cgroup has been seen.
     pub fn resolve(&mut self, owner: &Owner) -> Option<Arc<Process>> {
         let Some(start) = owner.start_boottime else {
             return self.by_cgroup(owner);
         };
-        let identity = (owner.pid, self.proc.ns_to_ticks(start));
+        let identity = (owner.pid, start, owner.exec_id);
         let known = match self.processes.get(&identity) {
             Some(known) => known.clone(),
-            None => match self.read(identity, owner.cgroup_id) {
-                Ok(process) => {
-                    self.processes.insert(identity, process.clone());
-                    process
+            None => match self.read(owner, start) {
+                Ok(known) => {
+                    self.processes.insert(identity, known.clone());
+                    known
                 }
                 // Neither read nor known to be gone (out of descriptors, no permission): the next packet tries again.
-                Err(_) => None,
+                Err(_) => Known::Gone(self.image(owner, start)),
             },
         };
-        known.or_else(|| self.by_cgroup(owner))
+        match known {
+            Known::Placed(process) => Some(process),
+            // The event may have been behind another one that was just being written: it is asked for again.
+            Known::Gone(image) => match image.or_else(|| self.image(owner, start)) {
+                Some(image) => Some(self.gone(owner, identity, &image)),
+                None => self.by_cgroup(owner),
+            },
+        }
     }
 
     fn by_cgroup(&mut self, owner: &Owner) -> Option<Arc<Process>> {
-        self.places.get(&owner.cgroup_id?).cloned()
+        let id = owner.cgroup_id?;
+        if let Some(place) = self.places.get(&id) {
+            return Some(Arc::clone(place));
+        }
+        let history = self.history.as_ref().filter(|_| self.paths_agree)?;
+        let path = history.cgroup_path(id)?;
+        let membership = membership::read(format!("0::{path}\n").as_bytes())?;
+        Some(self.add_place(id, membership))
     }
 
-    /// Reads the process; `None` if it is gone or its pid is another process's now.
-    fn read(&mut self, identity: Identity, cgroup_id: Option<u64>) -> io::Result<Option<Arc<Process>>> {
-        let (pid, _) = identity;
-        if !self.is_running(identity)? {
-            return Ok(None);
-        }
-        let Some(cgroup) = unless_gone(self.proc.read(pid, "cgroup"))? else {
-            return Ok(None);
-        };
-        // A kernel thread has no executable; another's may be hidden. Neither makes the rest less true.
-        let executable = fs::read_link(self.proc.path(pid, "exe")).ok();
-        if !self.is_running(identity)? {
-            return Ok(None);
-        }
-        let executable = executable.map(|path| {
-            let path = path.to_string_lossy();
-            path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
+    /// A process that only the probes saw, where others of its cgroup are; that may be learnt later.
+    fn gone(&mut self, owner: &Owner, identity: Identity, image: &Image) -> Arc<Process> {
+        let place = self.by_cgroup(owner);
+        let placed = place.is_some();
+        let place = place.map(|place| (*place).clone()).unwrap_or_default();
+        let (_, start, _) = identity;
+        let process = Arc::new(Process {
+            executable: image.executable.as_deref().map(str::to_owned),
+            arguments: image.arguments.clone(),
+            parent: image.parent,
+            created: Some(created(start)),
+            ..place
         });
-        let Some(membership) = membership::read(&cgroup) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "cgroup"));
+        if placed {
+            self.processes
+                .insert(identity, Known::Placed(Arc::clone(&process)));
+        }
+        process
+    }
+
+    /// What the probes saw of the owner's program.
+    fn image(&self, owner: &Owner, start_boottime: u64) -> Option<Arc<Image>> {
+        let id = ImageId {
+            start_boottime,
+            tgid: owner.pid,
+            exec_id: owner.exec_id?,
         };
-        self.remember_place(&membership, cgroup_id);
-        let Membership {
-            path,
-            workload,
-            unified: _,
-        } = membership;
+        self.history.as_ref()?.image(&id)
+    }
+
+    fn read(&mut self, owner: &Owner, start: u64) -> io::Result<Known> {
+        let image = self.image(owner, start);
+        let arguments = self
+            .history
+            .as_ref()
+            .is_some_and(|history| history.wants_arguments());
+        let identity = (owner.pid, self.proc.ns_to_ticks(start));
+        let Some(mut snapshot) = Snapshot::read(&self.proc, identity, arguments)? else {
+            return Ok(Known::Gone(image));
+        };
+        if !self.is_still_true(owner, start, &snapshot) {
+            snapshot.executable = None;
+            snapshot.arguments = None;
+        }
+        self.remember_place(&snapshot.membership, owner.cgroup_id);
+        let Membership { path, workload, .. } = snapshot.membership;
+        let image = image.unwrap_or_default();
+        let executable = image.executable.as_deref().map(str::to_owned);
         let process = Process {
             workload: self.intern(workload),
             cgroup_path: Some(path),
-            executable,
+            executable: executable.or(snapshot.executable),
+            arguments: image.arguments.clone().or(snapshot.arguments),
+            parent: image.parent.or(snapshot.parent),
+            created: Some(created(start)),
         };
-        Ok(Some(Arc::new(process)))
+        Ok(Known::Placed(Arc::new(process)))
     }
 
-    fn is_running(&self, (pid, start_ticks): Identity) -> io::Result<bool> {
-        Ok(unless_gone(self.proc.stat(pid))?.is_some_and(|stat| stat.start_ticks == start_ticks))
+    /// Whether the program that `/proc` shows is the owner's, and not one that the process ran later.
+    fn is_still_true(&self, owner: &Owner, start_boottime: u64, snapshot: &Snapshot) -> bool {
+        let (Some(history), Some(exec_id)) = (&self.history, owner.exec_id) else {
+            return true;
+        };
+        let id = ImageId {
+            start_boottime,
+            tgid: owner.pid,
+            exec_id,
+        };
+        // An exec that nobody told of changes the name, too.
+        !history.has_moved_on(&id) && (snapshot.stat.comm == owner.comm || history.lost() == 0)
     }
 
     /// Notes where a cgroup id leads, unless the process has moved since the id was taken. The root is left out: on a
@@ -130,13 +205,18 @@ impl Resolver {
         {
             return;
         }
-        let Membership { path, workload, .. } = membership.clone();
-        let place = Process {
+        self.add_place(id, membership.clone());
+    }
+
+    fn add_place(&mut self, id: u64, membership: Membership) -> Arc<Process> {
+        let Membership { path, workload, .. } = membership;
+        let place = Arc::new(Process {
             workload: self.intern(workload),
             cgroup_path: Some(path),
-            executable: None,
-        };
-        self.places.insert(id, Arc::new(place));
+            ..Process::default()
+        });
+        self.places.insert(id, Arc::clone(&place));
+        place
     }
 
     fn intern(&mut self, workload: Workload) -> Arc<Workload> {
@@ -153,19 +233,13 @@ impl Resolver {
     }
 }
 
-/// `None` for the errors that `/proc/PID` gives once the process is gone.
-fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
-    match read {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
+
+    use nflog_common::{ProcessEvent, ProcessText, process_event};
 
     use super::*;
     use crate::owner::Comm;
@@ -218,7 +292,7 @@ mod tests {
         }
 
         fn resolver(&self) -> Resolver {
-            Resolver::new(self.path(), 64)
+            Resolver::new(self.path(), 64, None)
         }
     }
 
@@ -228,10 +302,114 @@ mod tests {
         Owner {
             pid,
             start_boottime,
+            exec_id: None,
             uid: 0,
             comm: Comm::new([0; 16]),
             cgroup_id,
         }
+    }
+
+    /// The owner as the probes report it.
+    fn stamped(pid: u32, start_ticks: u64, exec_id: u32, cgroup_id: Option<u64>) -> Owner {
+        Owner {
+            exec_id: Some(exec_id),
+            ..owner(pid, start_ticks, cgroup_id)
+        }
+    }
+
+    /// The exec of it.
+    fn exec(owner: &Owner) -> ProcessEvent {
+        let id = |tgid, start_boottime, exec_id| ImageId {
+            start_boottime,
+            tgid,
+            exec_id,
+        };
+        ProcessEvent {
+            image: id(owner.pid, owner.start_boottime.unwrap(), owner.exec_id.unwrap()),
+            origin: ImageId::default(),
+            parent: id(7, 1, 1),
+            cgroup_id: owner.cgroup_id.unwrap_or(0),
+            parent_comm: *b"cron\0\0\0\0\0\0\0\0\0\0\0\0",
+            kind: process_event::EXEC,
+            args_cut: 0,
+            path_len: 0,
+            cgroup_len: 0,
+            args_len: 0,
+        }
+    }
+
+    fn told(tree: &Tree, events: &[(ProcessEvent, &[u8])]) -> Resolver {
+        let cgroup = b"web.service\0system.slice\0".as_slice();
+        let events: Vec<_> = events
+            .iter()
+            .map(|&(event, path)| {
+                let args = b"".as_slice();
+                (event, ProcessText { path, cgroup, args })
+            })
+            .collect();
+        let events = events.as_slice();
+        Resolver::new(tree.path(), 64, Some(Arc::new(Processes::told(events))))
+    }
+
+    #[test]
+    fn a_process_that_only_the_probes_saw_has_its_program_and_later_its_place() {
+        let tree = Tree::new();
+        let id = tree.cgroup("/system.slice/web.service");
+        let gone = stamped(10, 500, 3, Some(id));
+        let mut resolver = told(&tree, &[(exec(&gone), b"curl\0bin\0")]);
+        let process = resolver.resolve(&gone).unwrap();
+        assert_eq!(process.executable.as_deref(), Some("/bin/curl"));
+        assert_eq!(process.parent.map(|parent| parent.pid), Some(7));
+        assert_eq!(
+            (process.cgroup_path.as_deref(), process.created.is_some()),
+            (None, true)
+        );
+        tree.process(11, 600, "/system.slice/web.service", None);
+        resolver.resolve(&owner(11, 600, Some(id))).unwrap();
+        for _ in 0..2 {
+            let process = resolver.resolve(&gone).unwrap();
+            assert_eq!(process.cgroup_path.as_deref(), Some("/system.slice/web.service"));
+            assert_eq!(process.executable.as_deref(), Some("/bin/curl"));
+        }
+    }
+
+    #[test]
+    fn a_cgroup_that_only_the_probes_saw_has_its_path_where_procfs_would_have_the_same() {
+        let tree = Tree::new();
+        let gone = stamped(10, 500, 3, Some(77));
+        for (hierarchies, expected) in [
+            ("0::/\n", Some("/system.slice/web.service")),
+            ("1:name=systemd:/\n0::/\n", None),
+        ] {
+            fs::write(tree.path().join("self/cgroup"), hierarchies).unwrap();
+            let mut resolver = told(&tree, &[(exec(&gone), b"curl\0bin\0")]);
+            let process = resolver.resolve(&gone).unwrap();
+            assert_eq!(process.cgroup_path.as_deref(), expected);
+            assert_eq!(process.workload.unit.is_some(), expected.is_some());
+        }
+    }
+
+    #[test]
+    fn a_later_program_in_procfs_is_not_the_owners() {
+        let tree = Tree::new();
+        let (before, after) = (stamped(10, 500, 3, None), stamped(10, 500, 4, None));
+        tree.process(10, 500, "/x.service", Some("/bin/later"));
+        let mut resolver = told(&tree, &[(exec(&after), b"later\0bin\0")]);
+        let process = resolver.resolve(&before).unwrap();
+        assert_eq!(
+            (process.executable.as_deref(), process.cgroup_path.as_deref()),
+            (None, Some("/x.service"))
+        );
+        let process = resolver.resolve(&after).unwrap();
+        assert_eq!(process.executable.as_deref(), Some("/bin/later"));
+    }
+
+    #[test]
+    fn a_process_older_than_the_probes_has_the_program_of_procfs() {
+        let tree = Tree::new();
+        tree.process(10, 500, "/x.service", Some("/bin/older"));
+        let process = told(&tree, &[]).resolve(&stamped(10, 500, 3, None)).unwrap();
+        assert_eq!(process.executable.as_deref(), Some("/bin/older"));
     }
 
     #[test]
@@ -357,7 +535,9 @@ mod tests {
     fn this_process_is_resolved_from_the_real_procfs() {
         let proc = ProcFs::new("/proc");
         let myself = proc.owner(std::process::id(), None).unwrap();
-        let process = Resolver::new("/proc", DEFAULT_CAPACITY).resolve(&myself).unwrap();
+        let process = Resolver::new("/proc", DEFAULT_CAPACITY, None)
+            .resolve(&myself)
+            .unwrap();
         let executable = std::env::current_exe().unwrap();
         assert_eq!(process.executable.as_deref(), executable.to_str());
         assert!(

@@ -69,6 +69,10 @@ fn text(value: Option<&AnyValue>) -> String {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::IntValue(number)) => number.to_string(),
         Some(Value::BoolValue(flag)) => flag.to_string(),
+        Some(Value::ArrayValue(array)) => {
+            let texts: Vec<_> = array.values.iter().map(|value| text(Some(value))).collect();
+            format!("{texts:?}")
+        }
         other => panic!("an attribute of another type: {other:?}"),
     }
 }

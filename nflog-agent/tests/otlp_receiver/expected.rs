@@ -14,6 +14,7 @@ pub(crate) enum Value {
     Text(String),
     Int(i64),
     Bool(bool),
+    Texts(Vec<String>),
 }
 
 impl From<&str> for Value {
@@ -208,12 +209,29 @@ fn expected_owner(owner: &Owner, process: Option<&Process>, map: &mut Map) {
     let name = executable.map_or(owner.comm.as_str(), |path| path.rsplit('/').next().unwrap());
     map.known("process.executable.name", (!name.is_empty()).then_some(name));
     map.known("process.executable.path", executable);
+    if let Some(process) = process {
+        expected_program(process, map);
+    }
     map.known(
         "process.linux.cgroup",
         process.and_then(|process| process.cgroup_path.as_deref()),
     );
     if let Some(id) = owner.cgroup_id.and_then(|id| i64::try_from(id).ok()) {
         map.insert("nflog.cgroup.id".to_owned(), Value::Int(id));
+    }
+}
+
+fn expected_program(process: &Process, map: &mut Map) {
+    map.known("process.parent_pid", process.parent.map(|parent| parent.pid));
+    let comm = process.parent.as_ref().map(|parent| parent.comm.as_str());
+    map.known("nflog.owner.parent.comm", comm.filter(|comm| !comm.is_empty()));
+    map.known("process.creation.time", process.created.as_deref());
+    if let Some(arguments) = &process.arguments {
+        let list = arguments.iter().map(str::to_owned).collect();
+        map.insert("process.command_args".to_owned(), Value::Texts(list));
+        if arguments.is_cut() {
+            map.insert("nflog.owner.args.truncated".to_owned(), Value::Bool(true));
+        }
     }
 }
 

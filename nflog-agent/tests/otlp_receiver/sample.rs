@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use nflog_agent::owner::{Attribution, Comm, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
+use nflog_agent::process::{Arguments, Parent};
 use nflog_agent::record::{Device, Direction, Record, TimeSource};
 use nflog_agent::workload::{Process, Workload};
 
@@ -175,6 +176,7 @@ pub(crate) fn varied() -> Vec<Sample> {
         owner: Owner {
             pid,
             start_boottime: Some(1),
+            exec_id: Some(2),
             uid: 1000,
             comm: Comm::new(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0"),
             cgroup_id: Some(4_294_967_301),
@@ -221,6 +223,14 @@ pub(crate) fn varied() -> Vec<Sample> {
                 workload: Arc::clone(&workloads[index % 4]),
                 cgroup_path: Some("/system.slice/a.scope".to_owned()),
                 executable: at.is_multiple_of(2).then(|| "/usr/bin/curl (deleted)".to_owned()),
+                parent: at.is_multiple_of(3).then(|| Parent {
+                    pid: 77,
+                    comm: Comm::new(*b"cron\0\0\0\0\0\0\0\0\0\0\0\0"),
+                }),
+                arguments: at
+                    .is_multiple_of(4)
+                    .then(|| Arc::new(Arguments::new(b"curl\0-s\0", at.is_multiple_of(8)))),
+                created: (at % 3 == 1).then(|| "2026-01-02T03:04:05.678Z".to_owned()),
             }),
         }
     };

@@ -6,6 +6,7 @@ mod handshake;
 mod log;
 mod noop;
 mod port;
+mod process;
 mod seed;
 mod send;
 mod tcp;

@@ -225,11 +225,12 @@ impl Known {
     }
 }
 
-/// Whether two answers name the same process, or none for the same reason.
+/// Whether two answers name the same process and program, or none for the same reason.
 fn same(one: &Answer, other: &Answer) -> bool {
     let nobody = method::NONE;
     one.owner.tgid == other.owner.tgid
         && one.owner.start_boottime == other.owner.start_boottime
+        && one.owner.exec_id == other.owner.exec_id
         && (one.method == nobody) == (other.method == nobody)
         && one.reason == other.reason
 }
@@ -266,7 +267,7 @@ mod tests {
                 start_boottime: u64::from(tgid),
                 cgroup_id: 0,
                 tgid,
-                tid: tgid,
+                exec_id: 1,
                 uid: 0,
                 gid: 0,
                 comm: [0; 16],

@@ -70,11 +70,19 @@ pub enum OpenError {
     },
     /// The embedded object has a program of another kind: it was built from other sources.
     #[error(
-        "the embedded eBPF object has the program `{name}`, which is no kprobe and no iterator: rebuild the agent"
+        "the embedded eBPF object has the program `{name}`, which is no kprobe, no tracepoint and no iterator: rebuild the agent"
     )]
     Kind {
         /// Program name.
         name: String,
+    },
+    /// The kernel has no such tracepoint, or refuses the program there.
+    #[error("cannot attach to the kernel's tracepoint `{tracepoint}`: {}", causes(.source))]
+    Tracepoint {
+        /// Name of the tracepoint.
+        tracepoint: &'static str,
+        /// Why.
+        source: Box<ProgramError>,
     },
     /// The probed function does not exist or cannot be probed.
     #[error("cannot probe the kernel function `{symbol}`: {}", causes(.source))]

@@ -8,6 +8,7 @@ mod error;
 mod noop;
 mod offsets;
 mod probes;
+mod process;
 mod seed;
 mod sockets;
 mod statistics;
@@ -19,13 +20,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use nflog_common::{Answer, PacketKey, SocketOwner, SocketTuple, Stat, reason};
+use nflog_common::{Answer, PacketKey, ProcessOffsets, SocketOwner, SocketTuple, Stat, reason};
 
 use answers::{Answers, Told};
 pub use btf::BtfError;
 pub use error::OpenError;
 pub use noop::Noop;
 use probes::attach_all;
+pub use process::ProcessEvents;
 pub use seed::{SeedError, Seeded};
 use sockets::Sockets;
 pub use statistics::{ProgramStatistics, Statistics};
@@ -49,6 +51,7 @@ pub struct Probes {
     statistics: Statistics,
     missing: Vec<OpenError>,
     seeded: Result<Seeded, SeedError>,
+    processes: Result<ProcessEvents, OpenError>,
 }
 
 impl Probes {
@@ -73,8 +76,9 @@ impl Probes {
         log_level: Option<aya_log::Level>,
         sizes: MapSizes,
     ) -> Result<Self, OpenError> {
-        let mut ebpf = load(log_level, sizes)?;
+        let (mut ebpf, offsets) = load(log_level, sizes)?;
         watch(&mut ebpf, groups)?;
+        let followed = offsets.and_then(|()| process::follow(&mut ebpf));
         let missing = attach_all(&mut ebpf)?;
         // The probes see all that is opened from here on, and what they saw is never overwritten.
         let outcome = seed::seed(&mut ebpf);
@@ -84,6 +88,10 @@ impl Probes {
         let answers = Mutex::new(Answers::take(&mut ebpf)?);
         let sockets = Sockets::take(&mut ebpf)?;
         let counters = Counters(Arc::new(PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?));
+        let processes = match followed {
+            Ok(()) => ProcessEvents::take(&mut ebpf),
+            Err(error) => Err(error),
+        };
         let seeded = match outcome {
             Ok(()) => Ok(counters.seeded()?),
             Err(error) => Err(error),
@@ -97,6 +105,7 @@ impl Probes {
             statistics,
             missing,
             seeded,
+            processes,
         })
     }
 
@@ -117,6 +126,14 @@ impl Probes {
             Ok(seeded) => Ok(*seeded),
             Err(error) => Err(error),
         }
+    }
+
+    /// What happens to processes from now on, once; or why that cannot be followed.
+    ///
+    /// # Errors
+    /// When the kernel refuses a program, or lacks a struct member. Also when they were taken before.
+    pub fn take_process_events(&mut self) -> Result<ProcessEvents, OpenError> {
+        std::mem::replace(&mut self.processes, Err(OpenError::NoMap { name: process::MAP }))
     }
 
     /// The programs' messages, to be read with `aya-log`.
@@ -343,6 +360,7 @@ fn owner(socket: &SocketOwner) -> Owner {
     Owner {
         pid: socket.tgid,
         start_boottime: nonzero(socket.start_boottime),
+        exec_id: Some(socket.exec_id).filter(|id| *id != 0),
         uid: socket.uid,
         comm: Comm::new(socket.comm),
         cgroup_id: nonzero(socket.cgroup_id),
@@ -358,26 +376,40 @@ pub struct MapSizes {
     /// Bytes of the ring buffer with the answers for packets that are logged and not read yet, 144 for each; a power of two and
     /// a multiple of the page size. One more is lost and counted as [`Stat::AnswerLost`].
     pub answers: u32,
+    /// Bytes of the ring buffer for what happens to processes; a power of two and a multiple of the page size. An event takes
+    /// 88 bytes and the executable's path; what does not fit is counted as [`Stat::ProcessEventsLost`].
+    pub process_events: u32,
+    /// Whether programs' arguments are read, too: up to 512 bytes of each.
+    pub process_arguments: bool,
 }
 
 impl Default for MapSizes {
-    /// As compiled: 65 536 sockets, 16 MiB of answers.
+    /// As compiled: 65 536 sockets, 16 MiB of answers, 1 MiB of process events, no arguments.
     fn default() -> Self {
         Self {
             sockets: 1 << 16,
             answers: 1 << 24,
+            process_events: 1 << 20,
+            process_arguments: false,
         }
     }
 }
 
-/// Creates the maps and makes the programs ready to be loaded.
-fn load(log_level: Option<aya_log::Level>, sizes: MapSizes) -> Result<Ebpf, OpenError> {
+/// Creates the maps and makes the programs ready to be loaded; also says whether processes can be followed.
+fn load(
+    log_level: Option<aya_log::Level>,
+    sizes: MapSizes,
+) -> Result<(Ebpf, Result<(), OpenError>), OpenError> {
     probes::require_kprobes(Path::new("/sys"))?;
     let btf = fs::read(KERNEL_BTF).map_err(|source| OpenError::NoBtf {
         path: KERNEL_BTF,
         source,
     })?;
-    let offsets = offsets::find(&btf::Btf::parse(&btf)?)?;
+    let btf = btf::Btf::parse(&btf)?;
+    let offsets = offsets::find(&btf)?;
+    let process = offsets::find_process(&btf);
+    let process_offsets: ProcessOffsets = process.as_ref().copied().unwrap_or_default();
+    let arguments = u8::from(sizes.process_arguments);
     let level = log_level.map_or(0, |level| level as u8);
     let mut loader = EbpfLoader::new();
     for map in ["SOCKETS", "TUPLES", "PORTS"] {
@@ -385,9 +417,13 @@ fn load(log_level: Option<aya_log::Level>, sizes: MapSizes) -> Result<Ebpf, Open
     }
     loader.map_max_entries("ANSWERS", sizes.answers);
     loader
+        .map_max_entries(process::MAP, sizes.process_events)
+        .override_global("PROCESS_OFFSETS", &process_offsets, true)
+        .override_global("PROCESS_ARGS", &arguments, true)
         .override_global("OFFSETS", &offsets, true)
         .override_global(aya_log::LEVEL, &level, true)
         .load(OBJECT)
+        .map(|ebpf| (ebpf, process.map(|_| ()).map_err(OpenError::Btf)))
         .map_err(|source| OpenError::Load(Box::new(source)))
 }
 
@@ -416,6 +452,7 @@ mod tests {
     const OWNER: Owner = Owner {
         pid: 7,
         start_boottime: None,
+        exec_id: None,
         uid: 0,
         comm: Comm::new([0; 16]),
         cgroup_id: None,

@@ -1,6 +1,6 @@
 //! The field offsets that the eBPF programs read, looked up in the running kernel's BTF.
 
-use nflog_common::{Field, Offsets};
+use nflog_common::{Field, Offsets, ProcessOffsets};
 
 use super::btf::{Btf, BtfError, Member};
 
@@ -63,6 +63,37 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sock_shutdown: small_field(btf.member("sock", "sk_shutdown")?, "sock", "sk_shutdown")?,
         nf_loginfo_type: at("nf_loginfo", "type")?,
         nf_loginfo_ulog_group: at("nf_loginfo", "u.ulog.group")?,
+    })
+}
+
+/// Finds the fields that following processes takes.
+///
+/// # Errors
+/// Names the first struct member that this kernel does not have.
+pub(super) fn find_process(btf: &Btf<'_>) -> Result<ProcessOffsets, BtfError> {
+    let at = |structure, path| {
+        btf.member(structure, path)
+            .and_then(|member| byte_offset(member, structure, path))
+    };
+    Ok(ProcessOffsets {
+        task_self_exec_id: at("task_struct", "self_exec_id")?,
+        task_mm: at("task_struct", "mm")?,
+        task_signal: at("task_struct", "signal")?,
+        signal_live: at("signal_struct", "live")?,
+        mm_exe_file: at("mm_struct", "exe_file")?,
+        mm_arg_start: at("mm_struct", "arg_start")?,
+        mm_arg_end: at("mm_struct", "arg_end")?,
+        file_dentry: at("file", "f_path.dentry")?,
+        file_mnt: at("file", "f_path.mnt")?,
+        vfsmount_mnt_root: at("vfsmount", "mnt_root")?,
+        mount_mnt: at("mount", "mnt")?,
+        mount_mnt_parent: at("mount", "mnt_parent")?,
+        mount_mnt_mountpoint: at("mount", "mnt_mountpoint")?,
+        dentry_parent: at("dentry", "d_parent")?,
+        dentry_name: at("dentry", "d_name.name")?,
+        // `__parent` since 6.15.
+        kernfs_node_parent: at("kernfs_node", "__parent").or_else(|_| at("kernfs_node", "parent"))?,
+        kernfs_node_name: at("kernfs_node", "name")?,
     })
 }
 
@@ -140,5 +171,7 @@ mod tests {
         assert_eq!(offsets.nf_loginfo_ulog_group, 8);
         assert!(offsets.sock_ipv6only.mask.is_power_of_two());
         assert!(offsets.sock_shutdown.mask.count_ones() >= 2);
+        let process = find_process(&Btf::parse(&data).unwrap()).unwrap();
+        assert!(process.task_self_exec_id > 0 && process.mm_arg_start < process.mm_arg_end);
     }
 }

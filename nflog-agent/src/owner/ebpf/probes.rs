@@ -6,6 +6,7 @@ use aya::Ebpf;
 use aya::programs::KProbe;
 
 use super::OpenError;
+use super::process::TRACEPOINTS;
 
 /// One program on one kernel function.
 struct Probe {
@@ -102,7 +103,12 @@ pub(super) fn attach_all(ebpf: &mut Ebpf) -> Result<Vec<OpenError>, OpenError> {
 /// Kernel ids and names of the programs that are loaded, each once.
 pub(super) fn loaded(ebpf: &Ebpf) -> Vec<(u32, &'static str)> {
     let mut loaded: Vec<(u32, &str)> = Vec::new();
-    for Probe { program: name, .. } in PROBES {
+    let tracepoints = TRACEPOINTS.iter().map(|(program, _)| program);
+    for name in PROBES
+        .iter()
+        .map(|Probe { program, .. }| program)
+        .chain(tracepoints)
+    {
         // One that stands in for another may not be loaded: it has no information then.
         if loaded.iter().all(|(_, known)| known != name)
             && let Some(program) = ebpf.program(name)

@@ -91,7 +91,7 @@ mod tests {
         start_boottime: 5,
         cgroup_id: 6,
         tgid: 7,
-        tid: 7,
+        exec_id: 7,
         uid: 0,
         gid: 0,
         comm: [0; 16],

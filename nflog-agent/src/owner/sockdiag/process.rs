@@ -25,6 +25,8 @@ pub(crate) struct ProcFs {
 pub(crate) struct Stat {
     /// `comm` of the main thread.
     pub(crate) comm: Comm,
+    /// Process id of the parent; 0 if it has none.
+    pub(crate) parent: u32,
     /// Start time in clock ticks since boot.
     pub(crate) start_ticks: u64,
 }
@@ -81,6 +83,7 @@ impl ProcFs {
         Ok(Owner {
             pid,
             start_boottime: Some(self.ticks_to_ns(stat.start_ticks)),
+            exec_id: None,
             uid,
             comm: stat.comm,
             cgroup_id: cgroups.and_then(|root| root.id(unified_path(&cgroup)?)),
@@ -101,6 +104,11 @@ impl CgroupRoot {
     pub(crate) fn find(proc: &ProcFs) -> Option<Self> {
         let mounts = fs::read(proc.root().join("self/mountinfo")).ok()?;
         parse_mountinfo(&mounts)
+    }
+
+    /// Whether the whole hierarchy is visible, so that paths are those of the root cgroup namespace.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.top == "/"
     }
 
     /// Id of a cgroup: the inode of its directory (64-bit kernels since 5.5). `None` if it is gone or outside the mount.
@@ -131,11 +139,15 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let mut comm = [0; 16];
     let length = name.len().min(15);
     comm[..length].copy_from_slice(&name[..length]);
-    // starttime is field 22; the first one after the comm is field 3.
-    let fields = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-    let start_ticks = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    // ppid is field 4 and starttime field 22; the first one after the comm is field 3.
+    let mut fields = std::str::from_utf8(stat.get(close + 1..)?)
+        .ok()?
+        .split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let start_ticks = fields.nth(17)?.parse().ok()?;
     Some(Stat {
         comm: Comm::new(comm),
+        parent,
         start_ticks,
     })
 }
@@ -192,7 +204,7 @@ mod tests {
     fn a_comm_with_parentheses_and_spaces_is_read_whole() {
         let stat = parse_stat(format!("17 (a) (b c){TAIL}\n").as_bytes()).unwrap();
         assert_eq!(stat.comm.as_str(), "a) (b c");
-        assert_eq!(stat.start_ticks, 4242);
+        assert_eq!((stat.parent, stat.start_ticks), (1, 4242));
     }
 
     #[test]
@@ -244,6 +256,7 @@ mod tests {
             mount: directory.path().to_owned(),
             top: "/".to_owned(),
         };
+        assert!(whole.is_whole());
         assert_eq!(whole.id("/x"), Some(inode));
         assert_eq!(whole.id("/../x"), None);
         assert_eq!(whole.id("/gone"), None);

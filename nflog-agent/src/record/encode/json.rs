@@ -173,6 +173,18 @@ impl Attributes for Members<'_> {
         self.name(key.name());
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
+
+    fn texts<'a>(&mut self, key: Key, values: impl Iterator<Item = &'a str> + Clone) {
+        self.name(key.name());
+        let mut before = b'[';
+        for value in values {
+            self.out.push(before);
+            string(self.out, value.as_bytes());
+            before = b',';
+        }
+        self.out
+            .extend_from_slice(if before == b'[' { b"[]" } else { b"]" });
+    }
 }
 
 fn timestamp(out: &mut Vec<u8>, unix_nano: u64) {

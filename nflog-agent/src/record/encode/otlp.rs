@@ -301,4 +301,8 @@ impl Attributes for LogAttributes<'_> {
     fn boolean(&mut self, key: Key, value: bool) {
         wire::bool_attribute(self.out, key, value);
     }
+
+    fn texts<'a>(&mut self, key: Key, values: impl Iterator<Item = &'a str> + Clone) {
+        wire::strings_attribute(self.out, key, values);
+    }
 }

@@ -64,6 +64,9 @@ pub(super) fn fixed64(out: &mut Vec<u8>, field: u8, value: u64) {
 const STRING_VALUE: u8 = 1;
 const BOOL_VALUE: u8 = 2;
 const INT_VALUE: u8 = 3;
+const ARRAY_VALUE: u8 = 5;
+/// `ArrayValue.values`.
+const VALUES: u8 = 1;
 
 /// An `AnyValue` field that holds a string.
 pub(super) fn any_string(out: &mut Vec<u8>, field: u8, value: &[u8]) {
@@ -95,6 +98,23 @@ pub(super) fn int_attribute(out: &mut Vec<u8>, key: Key, value: i64) {
 pub(super) fn bool_attribute(out: &mut Vec<u8>, key: Key, value: bool) {
     open_attribute(out, key.head(), 2);
     out.extend_from_slice(&[varint_tag(BOOL_VALUE), u8::from(value)]);
+}
+
+/// An attribute of a log record that holds an array of strings.
+pub(super) fn strings_attribute<'a>(
+    out: &mut Vec<u8>,
+    key: Key,
+    values: impl Iterator<Item = &'a str> + Clone,
+) {
+    let array = values
+        .clone()
+        .map(|value| delimited_len(delimited_len(value.len())))
+        .sum();
+    open_attribute(out, key.head(), delimited_len(array));
+    open(out, ARRAY_VALUE, array);
+    for value in values {
+        any_string(out, VALUES, value.as_bytes());
+    }
 }
 
 /// All of an attribute before the content of its `AnyValue`, which takes `any` bytes.
