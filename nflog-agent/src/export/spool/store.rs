@@ -105,6 +105,23 @@ struct Reading {
 }
 
 impl Reading {
+    /// Packet records that are not handed out.
+    fn records(&self) -> u64 {
+        let frames = self.frames.iter();
+        frames.map(|(counts, _)| u64::from(counts.records)).sum()
+    }
+
+    fn next(&mut self) -> Option<Stored> {
+        let (counts, body) = self.frames.pop_front()?;
+        self.out += 1;
+        Some(Stored {
+            payload: self.content.slice(body.clone()),
+            counts,
+            segment: self.number,
+            body,
+        })
+    }
+
     /// Hands out no more of it; answers how many packet records that costs.
     fn forget(&mut self) -> u64 {
         let frames = self.frames.drain(..);
@@ -119,7 +136,8 @@ pub(super) struct Store<D: Directory> {
     /// Oldest first.
     sealed: VecDeque<Segment>,
     writing: Option<Writing<D::File>>,
-    reading: Vec<Reading>,
+    /// One at a time, so that a crash sends no more than it twice, and what is missing in between is lost and not sent.
+    reading: Option<Reading>,
     next_number: u64,
     /// Packet records ever spooled.
     spooled: u64,
@@ -140,7 +158,7 @@ impl<D: Directory> Store<D> {
             limits,
             sealed: VecDeque::new(),
             writing: None,
-            reading: Vec::new(),
+            reading: None,
             next_number: numbers.last().map_or(0, |(number, _)| number + 1),
             spooled: 0,
             buffer: Vec::new(),
@@ -171,7 +189,8 @@ impl<D: Directory> Store<D> {
             .sum();
         let mut gone = 0;
         if let (Some(before), Some(after)) = (scan.before, scan.after) {
-            gone = (after - before) - records;
+            let missing = expected.map_or(0, |expected| before.saturating_sub(expected));
+            gone = missing + (after - before).saturating_sub(records);
             *expected = Some(after);
         }
         let Some(last) = scan.frames.last() else {
@@ -189,28 +208,26 @@ impl<D: Directory> Store<D> {
 
     /// Packet records that are kept and not handed out.
     pub(super) fn records(&self) -> u64 {
-        let reading = self.reading.iter().flat_map(|reading| &reading.frames);
         self.sealed.iter().map(|segment| segment.records).sum::<u64>()
             + self.writing.as_ref().map_or(0, |writing| writing.segment.records)
-            + reading.map(|(counts, _)| u64::from(counts.records)).sum::<u64>()
+            + self.reading.as_ref().map_or(0, Reading::records)
     }
 
     /// Bytes on disk.
     pub(super) fn bytes(&self) -> u64 {
-        let reading = self.reading.iter().filter(|reading| !reading.deleted);
+        let reading = self.reading.as_ref().filter(|reading| !reading.deleted);
         self.sealed.iter().map(|segment| segment.bytes).sum::<u64>()
             + self.writing.as_ref().map_or(0, |writing| writing.segment.bytes)
-            + reading.map(|reading| reading.bytes).sum::<u64>()
+            + reading.map_or(0, |reading| reading.bytes)
     }
 
-    /// Whether there is nothing to hand out.
-    pub(super) fn is_empty(&self) -> bool {
-        self.sealed.is_empty()
-            && self
-                .writing
-                .as_ref()
-                .is_none_or(|writing| writing.segment.bytes <= SEGMENT_HEAD.len() as u64)
-            && self.reading.iter().all(|reading| reading.frames.is_empty())
+    /// Whether there is something to hand out now.
+    pub(super) fn has_next(&self) -> bool {
+        if let Some(reading) = &self.reading {
+            return !reading.frames.is_empty();
+        }
+        let written = |writing: &Writing<D::File>| writing.segment.bytes > SEGMENT_HEAD.len() as u64;
+        !self.sealed.is_empty() || self.writing.as_ref().is_some_and(written)
     }
 
     /// Keeps a batch. Answers what had to go for it; `Err`: it is not kept, and nothing of it is.
@@ -325,21 +342,13 @@ impl<D: Directory> Store<D> {
         }
     }
 
-    /// The next batch, oldest first. It stays on disk until it is [`settled`](Self::settle).
+    /// The next batch, oldest first. It stays on disk until it is [`settled`](Self::settle). `None` also while batches of the
+    /// segment are out and none is left in it.
     pub(super) fn next(&mut self) -> (Option<Stored>, Dropped) {
         let mut dropped = Dropped::default();
         loop {
-            for reading in &mut self.reading {
-                if let Some((counts, body)) = reading.frames.pop_front() {
-                    reading.out += 1;
-                    let stored = Stored {
-                        payload: reading.content.slice(body.clone()),
-                        counts,
-                        segment: reading.number,
-                        body,
-                    };
-                    return (Some(stored), dropped);
-                }
+            if let Some(reading) = &mut self.reading {
+                return (reading.next(), dropped);
             }
             if self.sealed.is_empty() {
                 self.seal();
@@ -361,32 +370,28 @@ impl<D: Directory> Store<D> {
             }
         };
         let scan = scan(&content);
-        let frames: VecDeque<_> = scan
-            .frames
-            .into_iter()
-            .map(|frame| (frame.counts, frame.body))
-            .collect();
-        let records: u64 = frames.iter().map(|(counts, _)| u64::from(counts.records)).sum();
-        self.reading.push(Reading {
+        let reading = Reading {
             number: segment.number,
             bytes: segment.bytes,
             written: segment.written,
             content,
-            frames,
+            frames: scan
+                .frames
+                .into_iter()
+                .map(|frame| (frame.counts, frame.body))
+                .collect(),
             out: 0,
             deleted: false,
-        });
+        };
+        let gone = segment.records.saturating_sub(reading.records());
+        self.reading = Some(reading);
         self.clear_away();
-        segment.records.saturating_sub(records)
+        gone
     }
 
     /// The batch is settled: sent, or given up.
     pub(super) fn settle(&mut self, stored: &Stored) {
-        if let Some(reading) = self
-            .reading
-            .iter_mut()
-            .find(|reading| reading.number == stored.segment)
-        {
+        if let Some(reading) = self.reading_of(stored) {
             reading.out -= 1;
         }
         self.clear_away();
@@ -394,34 +399,32 @@ impl<D: Directory> Store<D> {
 
     /// The batch could not be sent: it is the next one again.
     pub(super) fn give_back(&mut self, stored: Stored) {
-        let Some(reading) = self
-            .reading
-            .iter_mut()
-            .find(|reading| reading.number == stored.segment)
-        else {
-            return;
-        };
-        reading.out -= 1;
-        reading.frames.push_front((stored.counts, stored.body));
+        if let Some(reading) = self.reading_of(&stored) {
+            reading.out -= 1;
+            reading.frames.push_front((stored.counts, stored.body));
+        }
     }
 
-    /// Deletes segments of which nothing is left.
+    /// The segment that a batch is of; while one is out, it is there.
+    fn reading_of(&mut self, stored: &Stored) -> Option<&mut Reading> {
+        self.reading
+            .as_mut()
+            .filter(|reading| reading.number == stored.segment)
+    }
+
+    /// Deletes the segment of which nothing is left.
     fn clear_away(&mut self) {
-        let directory = &self.directory;
-        self.reading.retain(|reading| {
-            if reading.out > 0 || !reading.frames.is_empty() {
-                return true;
-            }
-            if !reading.deleted {
-                delete(directory, reading.number);
-            }
-            false
-        });
+        let done = |reading: &mut Reading| reading.out == 0 && reading.frames.is_empty();
+        if let Some(reading) = self.reading.take_if(done)
+            && !reading.deleted
+        {
+            delete(&self.directory, reading.number);
+        }
     }
 
     /// Gives up the oldest segment; answers whether there was one.
     fn drop_oldest(&mut self, dropped: &mut Dropped) -> io::Result<bool> {
-        if let Some(reading) = self.reading.iter_mut().find(|reading| !reading.deleted) {
+        if let Some(reading) = self.reading.as_mut().filter(|reading| !reading.deleted) {
             dropped.full += reading.forget();
             reading.deleted = true;
             let number = reading.number;
@@ -450,7 +453,7 @@ impl<D: Directory> Store<D> {
         {
             self.seal();
         }
-        for reading in self.reading.iter_mut().filter(|reading| too_old(reading.written)) {
+        if let Some(reading) = self.reading.as_mut().filter(|reading| too_old(reading.written)) {
             dropped.age += reading.forget();
         }
         while let Some(oldest) = self.sealed.pop_front_if(|oldest| too_old(oldest.written)) {
