@@ -112,6 +112,30 @@ pub struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_SHUTDOWN_TIMEOUT")]
     pub shutdown_timeout: Duration,
 
+    /// Directory for records that the collector does not take: while it is down, too slow, or still owed some when the agent
+    /// stops. They are sent when it takes requests again, also after a restart. Without it they are lost and counted. Only for
+    /// OTLP.
+    #[arg(long, value_name = "DIRECTORY", env = "NFLOG_AGENT_SPOOL")]
+    pub spool: Option<PathBuf>,
+
+    /// Room for the spool, bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1 << 20..), requires = "spool", env = "NFLOG_AGENT_SPOOL_BYTES")]
+    pub spool_bytes: u64,
+
+    /// Longest time that records stay in the spool.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration, requires = "spool", env = "NFLOG_AGENT_SPOOL_MAX_AGE")]
+    pub spool_max_age: Duration,
+
+    /// What is given up when the spool is full.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        requires = "spool",
+        env = "NFLOG_AGENT_SPOOL_WHEN_FULL"
+    )]
+    pub spool_when_full: WhenFullArg,
+
     /// Colour on the console.
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
     pub color: ColorArg,
@@ -151,6 +175,16 @@ pub enum ConntrackArg {
     Auto,
     /// Do without.
     Off,
+}
+
+/// `--spool-when-full`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WhenFullArg {
+    /// The oldest records, several megabytes at a time.
+    #[default]
+    DropOldest,
+    /// The newest ones.
+    DropNewest,
 }
 
 /// `--color`.

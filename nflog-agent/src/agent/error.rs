@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::reader::ReaderError;
-use crate::export::{ConfigError as ExportError, TransportError};
+use crate::export::{ConfigError as ExportError, SpoolError, TransportError};
 use crate::nflog::{ConfigError, NetnsError, OpenError};
 use crate::owner::{DiagError, ProbesError};
 use crate::telemetry::metrics::MetricsError;
@@ -44,6 +44,9 @@ pub enum RunError {
     /// The metrics' exporter cannot be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// A namespace cannot be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -94,11 +97,13 @@ impl RunError {
             | Self::Netns(_)
             | Self::TooManyNamespaces { .. } => EXIT_USAGE,
             Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => EXIT_PERMISSION,
-            Self::Open(OpenError::GroupBusy { .. }) => EXIT_BUSY,
+            Self::Open(OpenError::GroupBusy { .. }) | Self::Spool(SpoolError::Busy { .. }) => EXIT_BUSY,
             Self::Open(OpenError::Netns(_)) => EXIT_USAGE,
             Self::Open(_) | Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
-            Self::Output { .. } => EXIT_IO,
-            Self::System(_) | Self::Reader(_) | Self::ReaderPanicked => 1,
+            Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => EXIT_IO,
+            Self::Spool(SpoolError::Thread(_)) | Self::System(_) | Self::Reader(_) | Self::ReaderPanicked => {
+                1
+            }
         }
     }
 }

@@ -23,8 +23,11 @@ pub use error::{EXIT_USAGE, RunError};
 pub use netns::{CgroupPattern, CgroupPatternError};
 pub use reader::ReaderError;
 
-use crate::cli::{ConntrackArg, RunArgs};
-use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, environment};
+use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
+use crate::export::{
+    Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, WhenFull,
+    environment,
+};
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
 use crate::owner::{MapSizes, Probes};
 use crate::process::Processes;
@@ -74,8 +77,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let messages = probes.as_mut().and_then(Messages::forward);
     let ledger = Ledger::new();
     let _entered = runtime.enter();
-    let (queue, exporter) =
-        Exporter::start(output.transport()?, ExporterOptions::default(), runtime.handle());
+    let (queue, exporter) = start_exporter(args, &output, &ledger, runtime.handle())?;
     let agent = Agent {
         args,
         output: &output,
@@ -97,6 +99,32 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     agent.summary(delivered);
     runtime.shutdown_background();
     ended
+}
+
+fn start_exporter(
+    args: &RunArgs,
+    output: &Output,
+    ledger: &Arc<Ledger>,
+    runtime: &Handle,
+) -> Result<(ExportQueue, Exporter), RunError> {
+    let (transport, options) = (output.transport()?, ExporterOptions::default());
+    let Some(path) = args.spool.as_ref().filter(|_| output.is_otlp()) else {
+        if args.spool.is_some() {
+            tracing::warn!("--spool is for OTLP: the {} does without", output.describe());
+        }
+        return Ok(Exporter::start(transport, options, runtime));
+    };
+    let limits = SpoolLimits {
+        bytes: args.spool_bytes,
+        max_age: args.spool_max_age.as_secs(),
+        when_full: match args.spool_when_full {
+            WhenFullArg::DropOldest => WhenFull::DropOldest,
+            WhenFullArg::DropNewest => WhenFull::DropNewest,
+        },
+        ..SpoolLimits::default()
+    };
+    let spool = Spool::open(path, limits, ledger)?;
+    Ok(Exporter::start_with_spool(transport, options, spool, runtime)?)
 }
 
 struct Agent<'a> {

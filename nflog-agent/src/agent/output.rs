@@ -68,6 +68,10 @@ impl Output {
         })
     }
 
+    pub(super) const fn is_otlp(&self) -> bool {
+        matches!(self.kind, Kind::Otlp(_))
+    }
+
     pub(super) const fn policy(&self) -> FlushPolicy {
         match self.kind {
             Kind::Otlp(_) => FlushPolicy::COLLECTOR,

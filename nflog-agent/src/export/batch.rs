@@ -55,6 +55,16 @@ impl Batch {
         self.account.partly_exported(rejected);
     }
 
+    /// The spool has taken the batch, and counted it.
+    pub(super) fn spooled(self) {
+        self.account.spooled();
+    }
+
+    /// The spool has the batch again.
+    pub(super) fn give_back(self) {
+        self.account.give_back();
+    }
+
     /// The batch is given up.
     pub fn lost(self, reason: LossReason) {
         self.account.lost(reason);

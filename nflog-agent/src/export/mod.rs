@@ -15,6 +15,7 @@ mod reply;
 mod report;
 mod resource;
 mod retry;
+mod spool;
 mod transport;
 mod worker;
 
@@ -25,5 +26,6 @@ pub(crate) use http::connector;
 pub use queue::{ExportQueue, QueueLimits, QueueStats};
 pub use resource::detect as detect_resource;
 pub use retry::RetryPolicy;
+pub use spool::{Spool, SpoolError, SpoolLimits, WhenFull};
 pub use transport::{Transport, TransportError};
 pub use worker::{Exporter, ExporterOptions};

@@ -54,10 +54,16 @@ pub(super) struct Shared {
     pub(super) retries: AtomicU64,
     /// The reader of the output went away: nothing can be delivered any more.
     pub(super) sink_error: OnceLock<ErrorKind>,
-    pub(super) reporter: Reporter,
+    pub(super) reporter: Arc<Reporter>,
 }
 
 impl Shared {
+    /// Whether more than half of the room is taken.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.limits.bytes / 2
+            || self.batches.load(Ordering::Relaxed) > self.limits.batches / 2
+    }
+
     /// The worker took a batch of this size.
     pub(super) fn taken(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -75,7 +81,7 @@ pub struct ExportQueue {
 impl ExportQueue {
     pub(super) fn new(
         limits: QueueLimits,
-        reporter: Reporter,
+        reporter: Arc<Reporter>,
     ) -> (Self, mpsc::UnboundedReceiver<Batch>, Arc<Shared>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
@@ -126,7 +132,7 @@ impl ExportQueue {
         } else {
             LossReason::QueueFull
         };
-        self.shared.reporter.lost(batch.records(), reason, "");
+        self.shared.reporter.lost(batch.records().into(), reason, "");
         batch.lost(reason);
     }
 

@@ -73,11 +73,11 @@ impl Reporter {
     }
 
     /// Records were lost.
-    pub(super) fn lost(&self, records: u32, reason: LossReason, why: &str) {
+    pub(super) fn lost(&self, records: u64, reason: LossReason, why: &str) {
         let throttle = &self.losses[reason as usize];
         let admitted = {
             let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
-            throttle.admit(records.into(), Instant::now())
+            throttle.admit(records, Instant::now())
         };
         let Some(records) = admitted else { return };
         let (target, name) = (&self.target, reason.name());
@@ -86,7 +86,12 @@ impl Reporter {
             LossReason::QueueFull => tracing::warn!(
                 "lost {records} records ({name}): {target} takes them more slowly than they come, or is down"
             ),
+            LossReason::SpoolFull | LossReason::SpoolExpired => tracing::warn!(
+                "lost {records} records ({name}): {target} has been down, or too slow, for longer than the spool lasts"
+            ),
             LossReason::Rejected
+            | LossReason::SpoolFailed
+            | LossReason::SpoolUnreadable
             | LossReason::Permanent
             | LossReason::RetriesExhausted
             | LossReason::Shutdown

@@ -1,14 +1,15 @@
 //! The task that sends batches: several requests in flight, retries, and a bounded end.
 //!
 //! - A batch is out of the queue while it is sent and retried, so a receiver that is down holds `in_flight` batches and
-//!   the queue holds the rest.
-//! - Closing: nothing new is accepted, what is queued is sent, and at the deadline everything left is lost
-//!   ([`LossReason::Shutdown`]).
+//!   the queue holds the rest; with a spool, the spool does, while the receiver is down or the queue is more than half full.
+//! - What is in the spool is sent when the receiver takes requests again, beside what is new, the oldest first.
+//! - Closing: nothing new is accepted, what is queued is sent, and at the deadline everything left goes to the spool, or is lost
+//!   without one ([`LossReason::Shutdown`]).
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
@@ -23,11 +24,16 @@ use super::queue::{ExportQueue, QueueLimits, Shared};
 use super::reply::PartialSuccess;
 use super::report::Reporter;
 use super::retry::{Backoff, Failure, RetryPolicy, Verdict};
+use super::spool::{Spool, SpoolError, SpoolHandle};
 use super::transport::Transport;
 use crate::telemetry::ledger::LossReason;
 
 /// After the deadline of a close the worker has this long to settle what is left.
 const SETTLING: Duration = Duration::from_secs(2);
+/// How often to look whether batches should go to the spool, or can leave it.
+const LOOK: Duration = Duration::from_millis(50);
+/// Batches on their way to the disk at once.
+const KEPT_AT_ONCE: usize = 8;
 
 /// How much is kept and how hard it is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +67,32 @@ impl Exporter {
     /// Starts the task on `runtime`, which must outlive it.
     #[must_use]
     pub fn start(transport: Transport, options: ExporterOptions, runtime: &Handle) -> (ExportQueue, Self) {
-        let reporter = Reporter::new(transport.name(), transport.hint());
+        let reporter = Arc::new(Reporter::new(transport.name(), transport.hint()));
+        Self::launch(transport, options, None, reporter, runtime)
+    }
+
+    /// The same with a place for what the receiver does not take.
+    ///
+    /// # Errors
+    /// The spool's thread cannot be started.
+    pub fn start_with_spool(
+        transport: Transport,
+        options: ExporterOptions,
+        spool: Spool,
+        runtime: &Handle,
+    ) -> Result<(ExportQueue, Self), SpoolError> {
+        let reporter = Arc::new(Reporter::new(transport.name(), transport.hint()));
+        let spool = spool.start(Arc::clone(&reporter))?;
+        Ok(Self::launch(transport, options, Some(spool), reporter, runtime))
+    }
+
+    fn launch(
+        transport: Transport,
+        options: ExporterOptions,
+        spool: Option<SpoolHandle>,
+        reporter: Arc<Reporter>,
+        runtime: &Handle,
+    ) -> (ExportQueue, Self) {
         let (queue, batches, shared) = ExportQueue::new(options.queue, reporter);
         let (stop, stopped) = watch::channel(None);
         let (ended, done) = std_mpsc::channel();
@@ -72,6 +103,9 @@ impl Exporter {
             shared,
             stop: Stop(stopped),
             recovered: Notify::new(),
+            down: AtomicBool::new(false),
+            spool,
+            spoke_of_spool: AtomicBool::new(false),
         });
         runtime.spawn(async move {
             worker.run(batches).await;
@@ -120,15 +154,30 @@ struct Worker {
     stop: Stop,
     /// A request succeeded: others need not wait for the end of their backoff.
     recovered: Notify,
+    /// The last request that ended has failed, and is or would be tried again.
+    down: AtomicBool,
+    spool: Option<SpoolHandle>,
+    spoke_of_spool: AtomicBool,
 }
 
 impl Worker {
     async fn run(self: Arc<Self>, mut batches: mpsc::UnboundedReceiver<Batch>) {
         let mut requests = JoinSet::new();
+        let mut keeping = JoinSet::new();
         let mut expired = pin!(self.stop.clone().expired());
         let mut stop = self.stop.clone();
         let mut closing = false;
+        let mut spool_is_next = false;
         loop {
+            // With a spool, one request at a time finds out whether the receiver is up again.
+            let wait = self.spool.is_some() && self.is_down() && !requests.is_empty();
+            let send = requests.len() < self.in_flight && !wait;
+            let keep = self.is_spooling() && keeping.len() < KEPT_AT_ONCE;
+            if send && !closing && self.has_spooled() && (spool_is_next || batches.is_empty()) {
+                requests.spawn(Arc::clone(&self).deliver_spooled());
+                spool_is_next = false;
+                continue;
+            }
             tokio::select! {
                 biased;
                 () = &mut expired => break,
@@ -137,44 +186,117 @@ impl Worker {
                     closing = true;
                 }
                 Some(ended) = requests.join_next(), if !requests.is_empty() => check(ended),
-                batch = batches.recv(), if requests.len() < self.in_flight => match batch {
-                    Some(batch) => {
+                Some(ended) = keeping.join_next(), if !keeping.is_empty() => check(ended),
+                batch = batches.recv(), if send || keep => match batch {
+                    Some(batch) if send => {
                         self.shared.taken(batch.payload().len());
                         requests.spawn(Arc::clone(&self).deliver(batch));
+                        spool_is_next = true;
+                    }
+                    Some(batch) => {
+                        self.shared.taken(batch.payload().len());
+                        keeping.spawn(Arc::clone(&self).keep(batch, LossReason::QueueFull, String::new()));
                     }
                     None => break,
                 },
+                () = self.spool_news(), if !closing => {}
             }
         }
         batches.close();
         while let Some(batch) = batches.recv().await {
             self.shared.taken(batch.payload().len());
-            self.lose(batch, LossReason::Shutdown, "no time left");
+            let why = "no time left".to_owned();
+            Arc::clone(&self).keep(batch, LossReason::Shutdown, why).await;
         }
-        while let Some(ended) = requests.join_next().await {
-            check(ended);
+        for mut tasks in [requests, keeping] {
+            while let Some(ended) = tasks.join_next().await {
+                check(ended);
+            }
         }
+        if let Some(spool) = &self.spool {
+            spool.sync().await;
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether batches go to the spool rather than wait in the queue.
+    fn is_spooling(&self) -> bool {
+        self.spool.is_some() && (self.is_down() || self.shared.is_crowded())
+    }
+
+    /// Waits until the loop may have something else to do: the spool has a batch again, or the receiver was found to be down or
+    /// the queue to be crowded, for which a look now and then is enough.
+    async fn spool_news(&self) {
+        match &self.spool {
+            Some(spool) => tokio::select! {
+                () = spool.news() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    fn has_spooled(&self) -> bool {
+        self.spool.as_ref().is_some_and(SpoolHandle::pending)
     }
 
     /// Sends a batch and settles it.
     async fn deliver(self: Arc<Self>, batch: Batch) {
         let body = self.transport.prepare(batch.payload());
-        let outcome = tokio::select! {
-            biased;
-            outcome = self.attempts(&body) => outcome,
-            () = self.stop.clone().expired() => Err((LossReason::Shutdown, "no time left".to_owned())),
-        };
-        match outcome {
+        match self.attempts_in_time(&body).await {
             Ok(partial) => self.accepted(batch, &partial),
+            Err((reason, why)) if may_be_kept(reason) => Arc::clone(&self).keep(batch, reason, why).await,
             Err((reason, why)) => self.lose(batch, reason, &why),
+        }
+    }
+
+    /// Sends the oldest batch in the spool.
+    async fn deliver_spooled(self: Arc<Self>) {
+        let Some(spool) = &self.spool else { return };
+        let Some(spooled) = spool.take().await else { return };
+        let body = self.transport.prepare(spooled.batch.payload());
+        match self.attempts_in_time(&body).await {
+            Ok(partial) => spool.settle(spooled, |batch| self.accepted(batch, &partial)),
+            Err((reason, _)) if may_be_kept(reason) => spool.give_back(spooled),
+            Err((reason, why)) => spool.settle(spooled, |batch| self.lose(batch, reason, &why)),
+        }
+        if !spool.pending() && self.spoke_of_spool.swap(false, Ordering::Relaxed) {
+            tracing::info!("the spool is empty again");
+        }
+    }
+
+    async fn attempts_in_time(&self, body: &Bytes) -> Result<PartialSuccess, (LossReason, String)> {
+        tokio::select! {
+            biased;
+            outcome = self.attempts(body) => outcome,
+            () = self.stop.clone().expired() => Err((LossReason::Shutdown, "no time left".to_owned())),
+        }
+    }
+
+    /// Puts a batch into the spool; without one, it is lost for `reason`.
+    async fn keep(self: Arc<Self>, batch: Batch, reason: LossReason, why: String) {
+        let Some(spool) = &self.spool else {
+            self.lose(batch, reason, &why);
+            return;
+        };
+        match spool.keep(batch).await {
+            Ok(()) => {
+                if !self.spoke_of_spool.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("records wait in the spool {}", spool.path().display());
+                }
+            }
+            // The spool has said why.
+            Err((batch, LossReason::SpoolFailed)) => batch.lost(LossReason::SpoolFailed),
+            Err((batch, reason)) => self.lose(batch, reason, ""),
         }
     }
 
     fn accepted(&self, batch: Batch, partial: &PartialSuccess) {
         if partial.rejected > 0 {
-            let rejected = u32::try_from(partial.rejected)
-                .unwrap_or(u32::MAX)
-                .min(batch.records());
+            let rejected = partial.rejected.min(batch.records().into());
             self.shared
                 .reporter
                 .lost(rejected, LossReason::Rejected, &partial.message);
@@ -185,7 +307,7 @@ impl Worker {
     }
 
     fn lose(&self, batch: Batch, reason: LossReason, why: &str) {
-        self.shared.reporter.lost(batch.records(), reason, why);
+        self.shared.reporter.lost(batch.records().into(), reason, why);
         batch.lost(reason);
     }
 
@@ -198,6 +320,7 @@ impl Worker {
             self.shared.requests.fetch_add(1, Ordering::Relaxed);
             let failure = match self.transport.send(body.clone()).await {
                 Ok(partial) => {
+                    self.down.store(false, Ordering::Relaxed);
                     self.shared.reporter.delivered();
                     self.recovered.notify_waiters();
                     return Ok(partial);
@@ -205,8 +328,10 @@ impl Worker {
                 Err(failure) => failure,
             };
             let Verdict::Retry { after } = failure.verdict() else {
+                self.down.store(false, Ordering::Relaxed);
                 return Err((self.refusal(&failure), failure.to_string()));
             };
+            self.down.store(true, Ordering::Relaxed);
             self.shared.reporter.failed(&failure);
             let since = *failing_since.get_or_insert_with(Instant::now);
             let Some(wait) = backoff.wait(after, since.elapsed()) else {
@@ -243,6 +368,11 @@ impl Worker {
             _ = stop.requested(), if !*hurried => *hurried = true,
         }
     }
+}
+
+/// Whether a batch that is not delivered for this reason can still be, later.
+const fn may_be_kept(reason: LossReason) -> bool {
+    matches!(reason, LossReason::RetriesExhausted | LossReason::Shutdown)
 }
 
 /// A request that panicked has settled its batch while unwinding.

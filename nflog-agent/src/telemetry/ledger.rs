@@ -1,7 +1,7 @@
 //! What became of every record.
 //!
-//! - `received = exported + in flight + Σ lost(reason)` at every moment; sequence gaps are counted beside it, because
-//!   those packets never arrived.
+//! - `received + recovered = exported + spooled + in flight + Σ lost(reason)` at every moment; sequence gaps are counted beside
+//!   it, because those packets never arrived. What is recovered is what an earlier process left in the spool.
 //! - A record is received and settled through an [`Unsettled`] account, which only its batch holds: settling consumes
 //!   it, so nothing is settled twice, and an account that is dropped with records in it is counted as lost and, in debug
 //!   builds, a panic.
@@ -28,19 +28,31 @@ pub enum LossReason {
     Shutdown,
     /// The reader of the output went away.
     Pipe,
+    /// The spool had no room.
+    SpoolFull,
+    /// The records were in the spool for too long.
+    SpoolExpired,
+    /// The spool could not be written.
+    SpoolFailed,
+    /// What was in the spool cannot be read.
+    SpoolUnreadable,
     /// An account was dropped without being settled: a bug in the agent.
     Unsettled,
 }
 
 impl LossReason {
     /// All reasons, in index order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::QueueFull,
         Self::Rejected,
         Self::Permanent,
         Self::RetriesExhausted,
         Self::Shutdown,
         Self::Pipe,
+        Self::SpoolFull,
+        Self::SpoolExpired,
+        Self::SpoolFailed,
+        Self::SpoolUnreadable,
         Self::Unsettled,
     ];
 
@@ -54,6 +66,10 @@ impl LossReason {
             Self::RetriesExhausted => "retries-exhausted",
             Self::Shutdown => "shutdown",
             Self::Pipe => "pipe",
+            Self::SpoolFull => "spool-full",
+            Self::SpoolExpired => "spool-expired",
+            Self::SpoolFailed => "spool-failed",
+            Self::SpoolUnreadable => "spool-unreadable",
             Self::Unsettled => "unsettled",
         }
     }
@@ -63,7 +79,9 @@ impl LossReason {
 #[derive(Debug, Default)]
 pub struct Ledger {
     received: AtomicU64,
+    recovered: AtomicU64,
     exported: AtomicU64,
+    spooled: AtomicU64,
     lost: [AtomicU64; LossReason::ALL.len()],
     gaps: AtomicU64,
     overruns: AtomicU64,
@@ -87,6 +105,32 @@ impl Ledger {
             ledger: Arc::clone(self),
             records: 0,
         }
+    }
+
+    /// Counts records that an earlier process left in the spool.
+    pub(crate) fn recover(&self, records: u64) {
+        self.recovered.fetch_add(records, Ordering::Release);
+        self.spooled.fetch_add(records, Ordering::Release);
+    }
+
+    /// Records are in the spool now.
+    pub(crate) fn spool(&self, records: u32) {
+        self.spooled.fetch_add(records.into(), Ordering::Release);
+    }
+
+    /// Takes records out of the spool, to be settled.
+    pub(crate) fn unspool(self: &Arc<Self>, records: u32) -> Unsettled {
+        self.spooled.fetch_sub(records.into(), Ordering::Release);
+        Unsettled {
+            ledger: Arc::clone(self),
+            records,
+        }
+    }
+
+    /// Records in the spool are lost.
+    pub(crate) fn lose_spooled(&self, records: u64, reason: LossReason) {
+        self.spooled.fetch_sub(records, Ordering::Release);
+        self.lose(records, reason);
     }
 
     /// Counts packets that the kernel numbered and that did not arrive.
@@ -128,10 +172,12 @@ impl Ledger {
             settled = again;
             received = self.received.load(Ordering::Acquire);
         }
-        let (exported, lost) = settled;
+        let (exported, spooled, lost) = settled;
         Snapshot {
             received,
+            recovered: self.recovered.load(Ordering::Acquire),
             exported,
+            spooled,
             lost,
             gaps: self.gaps.load(Ordering::Relaxed),
             overruns: self.overruns.load(Ordering::Relaxed),
@@ -142,9 +188,12 @@ impl Ledger {
         }
     }
 
-    fn settled(&self) -> (u64, [u64; LossReason::ALL.len()]) {
+    /// Exported, spooled and lost. What leaves the spool is exported or lost later, so the spool is read last: a record on its
+    /// way shows in neither, and never in two.
+    fn settled(&self) -> (u64, u64, [u64; LossReason::ALL.len()]) {
         let lost = LossReason::ALL.map(|reason| self.lost[reason as usize].load(Ordering::Acquire));
-        (self.exported.load(Ordering::Acquire), lost)
+        let exported = self.exported.load(Ordering::Acquire);
+        (exported, self.spooled.load(Ordering::Acquire), lost)
     }
 
     fn lose(&self, records: u64, reason: LossReason) {
@@ -197,6 +246,17 @@ impl Unsettled {
             .fetch_add(records - rejected, Ordering::Release);
     }
 
+    /// All records are in the spool, and [`Ledger::spool`] has counted them there.
+    pub(crate) fn spooled(mut self) {
+        self.records = 0;
+    }
+
+    /// All records are in the spool again.
+    pub(crate) fn give_back(self) {
+        self.ledger.spool(self.records);
+        self.spooled();
+    }
+
     /// All records are lost.
     pub fn lost(mut self, reason: LossReason) {
         self.ledger.lose(std::mem::take(&mut self.records).into(), reason);
@@ -221,8 +281,12 @@ impl Drop for Unsettled {
 pub struct Snapshot {
     /// Records encoded.
     pub received: u64,
+    /// Records that an earlier process left in the spool.
+    pub recovered: u64,
     /// Records that the collector, or the reader of the output, took.
     pub exported: u64,
+    /// Records on disk, for later.
+    pub spooled: u64,
     lost: [u64; LossReason::ALL.len()],
     /// Packets that the kernel numbered and that did not arrive.
     pub gaps: u64,
@@ -254,14 +318,21 @@ impl Snapshot {
     /// Records received and not settled yet.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.received - self.exported - self.lost_total()
+        self.received + self.recovered - self.exported - self.spooled - self.lost_total()
     }
 }
 
 /// One line for the final summary.
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} received = {} exported", self.received, self.exported)?;
+        write!(f, "{} received", self.received)?;
+        if self.recovered > 0 {
+            write!(f, " + {} recovered", self.recovered)?;
+        }
+        write!(f, " = {} exported", self.exported)?;
+        if self.spooled > 0 {
+            write!(f, " + {} spooled", self.spooled)?;
+        }
         if self.in_flight() > 0 {
             write!(f, " + {} in flight", self.in_flight())?;
         }
@@ -329,6 +400,33 @@ mod tests {
         assert_eq!(snapshot.in_flight(), 11);
         moved.exported();
         assert_eq!(ledger.snapshot().in_flight(), 0);
+    }
+
+    #[test]
+    fn a_spooled_record_is_kept_until_it_is_settled_or_lost() {
+        let ledger = Ledger::new();
+        ledger.spool(5);
+        account(&ledger, 5).spooled();
+        ledger.recover(7);
+        let snapshot = ledger.snapshot();
+        assert_eq!(
+            (snapshot.spooled, snapshot.recovered, snapshot.in_flight()),
+            (12, 7, 0)
+        );
+        ledger.unspool(4).exported();
+        ledger.lose_spooled(6, LossReason::SpoolFull);
+        let out = ledger.unspool(2);
+        let snapshot = ledger.snapshot();
+        assert_eq!(
+            (snapshot.spooled, snapshot.exported, snapshot.in_flight()),
+            (0, 4, 2)
+        );
+        assert_eq!(
+            snapshot.to_string().split(';').next(),
+            Some("5 received + 7 recovered = 4 exported + 2 in flight + 6 lost (spool-full 6)")
+        );
+        out.give_back();
+        assert_eq!(ledger.snapshot().spooled, 2);
     }
 
     #[test]

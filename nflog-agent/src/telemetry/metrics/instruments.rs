@@ -68,6 +68,12 @@ pub(super) fn ledger(meter: &Meter, ledger: &Arc<Ledger>) {
         |now| now.exported,
     );
     counter(
+        "nflog_agent.records.recovered",
+        "{record}",
+        "Records that an earlier process left in the spool.",
+        |now| now.recovered,
+    );
+    counter(
         "nflog_agent.packets.missed",
         "{packet}",
         "Packets that the kernel numbered and that did not arrive.",
@@ -96,6 +102,13 @@ pub(super) fn ledger(meter: &Meter, ledger: &Arc<Ledger>) {
                 observer.observe(now.lost(reason), &[KeyValue::new("reason", reason.name())]);
             }
         })
+        .build();
+    let at = Arc::clone(&moment);
+    meter
+        .i64_observable_up_down_counter("nflog_agent.records.spooled")
+        .with_unit("{record}")
+        .with_description("Records on disk, for when the receiver takes them again.")
+        .with_callback(move |observer| observer.observe(signed(at.snapshot().spooled), &[]))
         .build();
     meter
         .i64_observable_up_down_counter("nflog_agent.records.in_flight")

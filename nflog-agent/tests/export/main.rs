@@ -2,191 +2,25 @@
 //! exported is what the receiver accepted.
 #![cfg(feature = "agent")]
 
+mod harness;
+#[path = "../otlp_receiver/mod.rs"]
 mod otlp_receiver;
+mod spool;
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use harness::{Agent, BOTH, PATIENCE, config, options, record, transport};
 use nflog_agent::export::{
-    Batcher, Compression, ExportQueue, Exporter, ExporterOptions, FlushPolicy, OtlpConfig, Protocol,
-    QueueLimits, RetryPolicy, Transport,
+    Batcher, Compression, ExporterOptions, FlushPolicy, Protocol, QueueLimits, RetryPolicy, Transport,
 };
-use nflog_agent::owner::{Attribution, Reason};
-use nflog_agent::packet::{Packet, Transport as Header};
-use nflog_agent::record::{Console, Encoder, Json, Loss, Otlp, Record, Resource, TimeSource};
+use nflog_agent::record::{Console, Encoder, Json, Loss, Otlp, Resource};
 use nflog_agent::telemetry::ledger::{Ledger, LossReason, Snapshot};
 use otlp_receiver::{Answer, Receiver};
 use tokio::runtime::Runtime;
 use tonic::Code;
-
-/// Far longer than anything here takes; what takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
-
-/// The agent's end: encoder, queue, exporter.
-struct Agent {
-    ledger: Arc<Ledger>,
-    queue: ExportQueue,
-    exporter: Exporter,
-    batcher: Batcher,
-    next: u32,
-}
-
-impl Agent {
-    fn start(runtime: &Runtime, transport: Transport, options: ExporterOptions) -> Self {
-        Self::start_with(runtime, transport, options, |ledger| {
-            Box::new(Otlp::new(Resource::new(), ledger))
-        })
-    }
-
-    fn start_with(
-        runtime: &Runtime,
-        transport: Transport,
-        options: ExporterOptions,
-        encoder: impl FnOnce(&Arc<Ledger>) -> Box<dyn Encoder>,
-    ) -> Self {
-        let ledger = Ledger::new();
-        let (queue, exporter) = Exporter::start(transport, options, runtime.handle());
-        let batcher = Batcher::new(encoder(&ledger), FlushPolicy::COLLECTOR, queue.clone());
-        Self {
-            ledger,
-            queue,
-            exporter,
-            batcher,
-            next: 0,
-        }
-    }
-
-    /// Pushes a batch of so many records.
-    fn push(&mut self, records: u32) {
-        let now = Instant::now();
-        for _ in 0..records {
-            let seq = self.next;
-            self.next += 1;
-            self.batcher.push(&record(seq), now);
-        }
-        self.batcher.flush();
-    }
-
-    /// Waits until a condition holds.
-    fn wait(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        let start = Instant::now();
-        while !condition(self) {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "{what} did not happen: {}",
-                self.ledger.snapshot()
-            );
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn wait_until_settled(&self) {
-        self.wait("settling", |agent| agent.ledger.snapshot().in_flight() == 0);
-    }
-
-    /// Closes and returns the account, which must be complete.
-    fn close(self, deadline: Duration) -> Snapshot {
-        let Self {
-            ledger,
-            queue,
-            exporter,
-            batcher,
-            next,
-        } = self;
-        drop(batcher);
-        assert!(exporter.close(deadline), "the worker did not end");
-        let snapshot = ledger.snapshot();
-        assert_eq!(snapshot.received, u64::from(next));
-        assert_eq!(
-            snapshot.received,
-            snapshot.exported + snapshot.lost_total(),
-            "{snapshot}"
-        );
-        assert_eq!(snapshot.lost(LossReason::Unsettled), 0, "{snapshot}");
-        assert_eq!(
-            (queue.stats().bytes, queue.stats().batches),
-            (0, 0),
-            "the queue is not empty"
-        );
-        snapshot
-    }
-}
-
-static PACKET: Packet = Packet {
-    source: None,
-    destination: None,
-    protocol: Some(17),
-    transport: Header::Ports {
-        source: 1,
-        destination: 2,
-    },
-    length: Some(100),
-    captured: 100,
-    ttl: Some(64),
-    fragment: false,
-    problem: None,
-};
-
-fn record(seq: u32) -> Record<'static> {
-    Record {
-        time_unix_nano: 1,
-        time_source: TimeSource::Agent,
-        observed_unix_nano: 2,
-        netns: 3,
-        group: 4,
-        family: "inet",
-        hook: "input",
-        direction: None,
-        prefix: "test",
-        seq: Some(seq),
-        seq_global: None,
-        mark: None,
-        indev: None,
-        outdev: None,
-        physindev: None,
-        physoutdev: None,
-        socket_uid: None,
-        socket_gid: None,
-        hwaddr: None,
-        packet: &PACKET,
-        attribution: &Attribution::Unowned(Reason::NoSocket),
-        process: None,
-    }
-}
-
-fn config(protocol: Protocol, address: SocketAddr) -> OtlpConfig {
-    let path = match protocol {
-        Protocol::Grpc => "",
-        Protocol::HttpProtobuf => "/v1/logs",
-    };
-    OtlpConfig {
-        protocol,
-        endpoint: format!("http://{address}{path}").parse().unwrap(),
-        headers: Vec::new(),
-        timeout: PATIENCE,
-        compression: Compression::None,
-    }
-}
-
-fn options() -> ExporterOptions {
-    let retry = RetryPolicy {
-        initial: Duration::from_millis(10),
-        max: Duration::from_millis(50),
-        give_up: PATIENCE,
-    };
-    ExporterOptions {
-        retry,
-        ..ExporterOptions::default()
-    }
-}
-
-fn transport(protocol: Protocol, address: SocketAddr) -> Transport {
-    Transport::otlp(&config(protocol, address)).unwrap()
-}
 
 /// Sends one batch of 10 records to a receiver with this script. Returns the account and the receiver.
 fn one_batch(protocol: Protocol, script: &[Answer]) -> (Snapshot, Receiver) {
