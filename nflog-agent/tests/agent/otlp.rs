@@ -23,8 +23,13 @@ type Requests = Arc<Mutex<Vec<ExportLogsServiceRequest>>>;
 impl Collector {
     /// Listens on a free port of the loopback address.
     pub(crate) fn start() -> Self {
+        Self::start_at("127.0.0.1:0")
+    }
+
+    /// Listens there.
+    pub(crate) fn start_at(address: &str) -> Self {
         let runtime = Runtime::new().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Requests::default();
         let service = LogsServiceServer::new(Service(Arc::clone(&requests)));

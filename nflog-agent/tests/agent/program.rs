@@ -43,7 +43,10 @@ impl Ended {
     /// A number before a word in the summary, such as `12` of `12 received`.
     #[track_caller]
     pub(crate) fn count(&self, word: &str) -> u64 {
-        let summary = self.stderr.iter().find(|line| line.contains(" received = "));
+        let summary = self
+            .stderr
+            .iter()
+            .find(|line| line.contains(" received ") && line.contains(" exported"));
         let summary = summary.unwrap_or_else(|| panic!("no summary in:\n{}", self.messages()));
         let words: Vec<_> = summary
             .split([' ', '(', ')', ',', ';'])

@@ -1,0 +1,199 @@
+//! The agent with a spool, as a process: stopped, killed, started again while its collector is down.
+#![cfg(feature = "agent")]
+
+#[path = "agent/otlp.rs"]
+#[expect(dead_code, reason = "the other tests' part of it")]
+mod otlp;
+#[path = "agent/program.rs"]
+#[expect(dead_code, reason = "the other tests' part of it")]
+mod program;
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use otlp::Collector;
+use program::{Agent, binary};
+use rustix::process::Signal;
+use support::{Netns, wait_for};
+
+const RULES: &str = "
+    table inet t {
+        chain out {
+            type filter hook output priority 0
+            udp dport 4242 counter log group 7 comment \"sent\"
+        }
+    }";
+
+/// Sends datagrams whose source port says which run they are of.
+fn send(netns: &Netns, run: u16, datagrams: u32) {
+    netns.run(|| {
+        let socket = UdpSocket::bind(("127.0.0.1", 20_000 + run)).unwrap();
+        for _ in 0..datagrams {
+            // The answer is a port-unreachable error, reported by the next send.
+            let _ = socket.send_to(b"spool", "127.0.0.1:4242");
+        }
+    });
+}
+
+/// An address at which nobody listens until a collector is started there.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}
+
+fn start(netns: &Netns, collector: &str, spool: &Path) -> Agent {
+    let (path, spool) = (netns.path().display().to_string(), spool.display().to_string());
+    let endpoint = format!("http://{collector}");
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &path,
+        "--spool",
+        &spool,
+        "--shutdown-timeout",
+        "1s",
+    ];
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("NFLOG_AGENT_ATTRIBUTION", "sockdiag"),
+    ];
+    Agent::start(&arguments, &environment)
+}
+
+/// How many records of each run have arrived.
+fn arrived(collector: &Collector) -> BTreeMap<i64, u64> {
+    let mut runs = BTreeMap::new();
+    let requests = collector.requests();
+    let resources = requests.iter().flat_map(|request| &request.resource_logs);
+    let scopes = resources.flat_map(|resource| &resource.scope_logs);
+    for record in scopes.flat_map(|scope| &scope.log_records) {
+        let port = record
+            .attributes
+            .iter()
+            .find(|attribute| attribute.key == "source.port");
+        let port = port
+            .expect("a port")
+            .value
+            .as_ref()
+            .expect("a value")
+            .value
+            .as_ref();
+        let Some(Value::IntValue(port)) = port else {
+            panic!("{port:?}");
+        };
+        *runs.entry(port - 20_000).or_default() += 1;
+    }
+    runs
+}
+
+fn files(spool: &Path) -> usize {
+    fs::read_dir(spool).unwrap().count()
+}
+
+#[test]
+fn what_an_outage_leaves_survives_a_stop_and_a_kill_and_arrives() {
+    const DATAGRAMS: u32 = 500;
+    let netns = Netns::new("spool");
+    netns.nft(RULES);
+    let spool = tempfile::tempdir().unwrap();
+    let address = nobody();
+
+    let agent = start(&netns, &address, spool.path());
+    send(&netns, 1, DATAGRAMS);
+    wait_for("the packets", || {
+        (netns.counter("sent") == u64::from(DATAGRAMS)).then_some(())
+    });
+    let stopped = agent.stop();
+    assert_eq!(stopped.code, Some(0), "{}", stopped.messages());
+    let account = ["received", "exported", "spooled", "lost"].map(|word| stopped.count(word));
+    assert_eq!(account, [500, 0, 500, 0], "{}", stopped.messages());
+
+    let mut agent = start(&netns, &address, spool.path());
+    assert!(agent.said("500 records are in the spool"));
+    send(&netns, 2, DATAGRAMS);
+    agent.wait_until_said("cannot deliver");
+    agent.signal(Signal::KILL);
+    assert_eq!(agent.wait().code, Some(137));
+
+    let collector = Collector::start_at(&address);
+    let agent = start(&netns, &address, spool.path());
+    send(&netns, 3, DATAGRAMS);
+    wait_for("the records of the first and the last run", || {
+        let runs = arrived(&collector);
+        [1, 3].iter().all(|run| runs.get(run) == Some(&500)).then_some(())
+    });
+    wait_for("the end of the spool", || {
+        (files(spool.path()) == 0).then_some(())
+    });
+    let stopped = agent.stop();
+    assert_eq!(stopped.count("lost"), 0, "{}", stopped.messages());
+    assert!(!stopped.messages().contains(" spooled"), "{}", stopped.messages());
+    let runs = arrived(&collector);
+    // Of the killed run what had been spooled by then, and nothing twice.
+    assert!(runs.get(&2).is_none_or(|records| *records <= 500), "{runs:?}");
+    assert!(runs.keys().all(|run| (1..=3).contains(run)), "{runs:?}");
+}
+
+#[test]
+fn a_spool_that_cannot_be_used_is_named_with_the_remedy() {
+    let netns = Netns::new("nospool");
+    let path = netns.path().display().to_string();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let name = file.path().display().to_string();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command
+            .args(["run", "--group", "7", "--netns", &path])
+            .args(arguments);
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, messages) = run(&["--spool", &name]);
+    assert_eq!(code, Some(74), "{messages}");
+    assert!(
+        messages.contains(&name) && messages.contains("must be a directory"),
+        "{messages}"
+    );
+    let (code, messages) = run(&["--spool-bytes", "5000000"]);
+    assert_eq!(code, Some(64), "{messages}");
+    assert!(messages.contains("--spool"), "{messages}");
+}
+
+#[test]
+fn a_full_disk_costs_what_does_not_fit_and_is_counted() {
+    let netns = Netns::new("fulldisk");
+    netns.nft(RULES);
+    let mount = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "spool"])
+        .arg(mount.path())
+        .status()
+        .unwrap();
+    assert!(mounted.success(), "this test needs root");
+    let agent = start(&netns, &nobody(), mount.path());
+    for round in 1..=5 {
+        send(&netns, 1, 60);
+        // Longer than a batch is kept open.
+        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(netns.counter("sent"), round * 60);
+    }
+    let ended = agent.stop();
+    let unmounted = Command::new("umount").arg(mount.path()).status().unwrap();
+    assert!(unmounted.success());
+    let [received, spooled, lost] = ["received", "spooled", "lost"].map(|word| ended.count(word));
+    assert_eq!(received, 300, "{}", ended.messages());
+    assert_eq!(spooled + lost, received, "{}", ended.messages());
+    assert!(ended.messages().contains("spool-failed"), "{}", ended.messages());
+}
