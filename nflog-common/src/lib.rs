@@ -15,9 +15,10 @@ mod stats;
 
 pub use held::{Claim, Held, Holder, state};
 pub use key::{IDENTITY_LEN, PacketKey, ReceiptKey};
-pub use offsets::{Field, Offsets};
+pub use offsets::{Field, ForwardingOffsets, Offsets};
 pub use owner::{
-    Answer, COMM_LEN, LoggedOwner, QUIET_NS, RECEIPTS_MAX, RECEIPTS_NS, SocketOwner, method, reason,
+    Answer, COMM_LEN, LoggedOwner, QUIET_NS, RECEIPTS_MAX, RECEIPTS_NS, SocketOwner, continuation, end,
+    method, reason,
 };
 pub use socket::{PortKey, SocketTuple, TOMBSTONE_NS, Tombstone, TrackedSocket};
 pub use stats::Stat;

@@ -35,10 +35,27 @@ pub struct Answer {
     pub method: u8,
     /// One of [`reason`] when `method` is [`method::NONE`], else 0.
     pub reason: u8,
+    /// One of [`end`]: which end of a forwarded packet `owner` is.
+    pub end: u8,
     /// Always 0.
-    pub pad: u16,
+    pub pad: u8,
+    /// Of a forwarded packet: inode of the namespace that sent it, if that is another one of this host and speaks for itself
+    /// alone; else 0.
+    pub source_netns: u32,
+    /// The same of the namespace that it goes to.
+    pub destination_netns: u32,
     /// Always 0.
     pub pad2: u32,
+}
+
+/// Which end of a packet its owner is, where the hook does not tell.
+pub mod end {
+    /// The hook tells, or there is no owner.
+    pub const UNSET: u8 = 0;
+    /// The sender.
+    pub const SOURCE: u8 = 1;
+    /// The receiver.
+    pub const DESTINATION: u8 = 2;
 }
 
 /// Answer for one [`PacketKey`](crate::PacketKey), and the one before it.
@@ -75,6 +92,16 @@ pub const RECEIPTS_MAX: u32 = 1 << 16;
 /// Changes of owner that follow each other faster than this, ns, but too slowly for receipts to bridge them, leave
 /// `previous` without an owner: a packet could be of the owner before that.
 pub const QUIET_NS: u64 = 10_000_000_000;
+
+/// Where the log probe goes on: indices of the map `CONTINUATIONS`.
+pub mod continuation {
+    /// Who sent a forwarded packet.
+    pub const SENDER: u32 = 0;
+    /// Who takes it, if that is not known.
+    pub const RECEIVER: u32 = 1;
+    /// How many there are.
+    pub const COUNT: u32 = 2;
+}
 
 /// How an owner was found (`nflog.owner.method`).
 pub mod method {
@@ -130,6 +157,6 @@ pub mod reason {
 
 const _: () = {
     assert!(size_of::<SocketOwner>() == 48 && align_of::<SocketOwner>() == 8);
-    assert!(size_of::<Answer>() == 56 && align_of::<Answer>() == 8);
-    assert!(size_of::<LoggedOwner>() == 144 && align_of::<LoggedOwner>() == 8);
+    assert!(size_of::<Answer>() == 64 && align_of::<Answer>() == 8);
+    assert!(size_of::<LoggedOwner>() == 160 && align_of::<LoggedOwner>() == 8);
 };

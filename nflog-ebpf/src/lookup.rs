@@ -168,6 +168,54 @@ pub(crate) fn by_exact_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<Fo
     bound_to(key, tuple, false)
 }
 
+/// A datagram socket that changed hands less than this ago, ns, may have sent a packet on the way for the process before.
+const IN_FLIGHT_NS: u64 = 1_000_000_000;
+
+/// The owner of the only datagram socket that packets from this port and address can be of, for a packet that was sent
+/// elsewhere on this host. A socket without peer, or that names one in each send, can send to any.
+#[inline(always)]
+pub(crate) fn by_sending_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<Found> {
+    let is_v4 = matches!(tuple.local, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..]);
+    key.netns = tuple.netns;
+    key.protocol = tuple.protocol;
+    key.pad = 0;
+    key.port = tuple.local_port;
+    let (mut only, mut tgid) = (0, 0);
+    for wildcard in 0..3_u8 {
+        key.address = match wildcard {
+            0 => tuple.local,
+            1 => UNSPECIFIED_V4,
+            _ => UNSPECIFIED,
+        };
+        if wildcard == 1 && !is_v4 {
+            continue;
+        }
+        // SAFETY: the value is read at once.
+        let Some(bound) = (unsafe { PORTS.get(&*key) }) else {
+            continue;
+        };
+        if wildcard == 2 && is_v4 && bound.v6only != 0 {
+            continue;
+        }
+        if bound.shared != 0 || (only != 0 && bound.tgid != tgid) {
+            return Some(Found::nobody(reason::AMBIGUOUS));
+        }
+        (only, tgid) = (bound.sock, bound.tgid);
+    }
+    let sock = Sock::new(only)?;
+    // SAFETY: as above.
+    let known = unsafe { SOCKETS.get(only) }?;
+    let port = &known.port;
+    let matches = port.protocol == tuple.protocol
+        && port.netns == tuple.netns
+        && port.port == tuple.local_port
+        && sock.local_port()? == tuple.local_port;
+    if known.method == method::SENDER && monotonic().wrapping_sub(known.since) < IN_FLIGHT_NS {
+        return Some(Found::nobody(reason::AMBIGUOUS));
+    }
+    matches.then(|| Found::of(known, method::LISTENER))
+}
+
 #[inline(always)]
 fn bound_to(key: &PortKey, tuple: &SocketTuple, v4_over_v6: bool) -> Option<Found> {
     // SAFETY: the value is read at once.

@@ -3,12 +3,13 @@
 //! Sizes are upper bounds; the agent may lower or raise them before loading. Everything keyed by or holding a
 //! `struct sock *` is removed when the socket dies, so a reused address never meets an old entry.
 
+use crate::far::Walk;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use nflog_common::{
-    Answer, Field, Held, LoggedOwner, Offsets, PacketKey, PortKey, RECEIPTS_MAX, ReceiptKey, SocketTuple,
-    Stat, Tombstone, TrackedSocket,
+    Answer, Field, ForwardingOffsets, Held, LoggedOwner, Offsets, PacketKey, PortKey, RECEIPTS_MAX,
+    ReceiptKey, SocketTuple, Stat, Tombstone, TrackedSocket, continuation,
 };
 
 /// The sockets bound to one [`PortKey`].
@@ -39,6 +40,22 @@ pub(crate) struct Work {
     pub(crate) receipt: ReceiptKey,
     pub(crate) tuple: SocketTuple,
     pub(crate) port: PortKey,
+    /// What [`parse`](crate::packet::parse) told of the packet.
+    pub(crate) detail: u16,
+    pub(crate) ends: Ends,
+    pub(crate) walk: Walk,
+}
+
+/// The ends of a forwarded packet, as in [`Answer`]; all 0 at other hooks.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) source_netns: u32,
+    pub(crate) destination_netns: u32,
+    /// One of [`end`](nflog_common::end).
+    pub(crate) owner: u8,
+    /// Why the sender is not known.
+    pub(crate) lack: u8,
 }
 
 const SOCKETS_MAX: u32 = 1 << 16;
@@ -98,6 +115,11 @@ pub(crate) static PARENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0)
 /// Room for what the 512-byte stack would not hold, for the log probe.
 #[map]
 pub(crate) static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+
+/// Programs that the log probe goes on in for a forwarded packet, by [`continuation`]. Empty on a kernel without the fields that they
+/// need.
+#[map]
+pub(crate) static CONTINUATIONS: ProgramArray = ProgramArray::with_max_entries(continuation::COUNT, 0);
 
 /// The same for the socket probes.
 #[map]
@@ -167,6 +189,30 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     },
     nf_loginfo_type: 0,
     nf_loginfo_ulog_group: 0,
+    forwarding: ForwardingOffsets {
+        sk_buff_mac_header: 0,
+        net_device_priv: 0,
+        net_device_rtnl_link_ops: 0,
+        net_device_nd_net: 0,
+        net_device_flags: 0,
+        net_device_dev_addr: 0,
+        net_device_dev_list: 0,
+        net_device_lower: 0,
+        net_device_ip_ptr: 0,
+        net_device_ip6_ptr: 0,
+        netdev_adjacent_dev: 0,
+        netdev_adjacent_list: 0,
+        rtnl_link_ops_kind: 0,
+        net_dev_base_head: 0,
+        net_hooks_ipv4: 0,
+        net_hooks_ipv6: 0,
+        in_device_ifa_list: 0,
+        in_ifaddr_ifa_next: 0,
+        in_ifaddr_ifa_local: 0,
+        inet6_dev_addr_list: 0,
+        inet6_ifaddr_addr: 0,
+        inet6_ifaddr_if_list: 0,
+    },
 };
 
 /// Value of one field of [`OFFSETS`]. Volatile, because the agent changes it after compilation.
@@ -174,6 +220,10 @@ macro_rules! offset {
     ($field:ident) => {{
         // SAFETY: reads a static; nothing writes it once the program is loaded.
         unsafe { core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$field) }
+    }};
+    ($group:ident . $field:ident) => {{
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$group.$field) }
     }};
 }
 pub(crate) use offset;

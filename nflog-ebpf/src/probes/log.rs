@@ -5,15 +5,15 @@ use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
 use nflog_common::{
-    Answer, LoggedOwner, PacketKey, PortKey, QUIET_NS, RECEIPTS_NS, ReceiptKey, SocketTuple, Stat, method,
-    reason,
+    Answer, LoggedOwner, PacketKey, PortKey, QUIET_NS, RECEIPTS_NS, ReceiptKey, SocketTuple, Stat,
+    continuation, end, method, reason,
 };
 
 use crate::kernel::{Pointer, monotonic};
 use crate::lookup::{
     Found, by_closing, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
 };
-use crate::maps::{GROUPS, PACKETS, RECEIPTS, RECEIPTS_LEFT, WORK, Work, count, offset};
+use crate::maps::{CONTINUATIONS, Ends, GROUPS, PACKETS, RECEIPTS, RECEIPTS_LEFT, WORK, Work, count, offset};
 use crate::packet::{
     ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, LATER_FRAGMENT, NF_INET_FORWARD, NF_INET_LOCAL_IN,
     NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, identify, parse, socket_tuple,
@@ -59,6 +59,17 @@ fn logged(ctx: &ProbeContext) -> Option<()> {
         count(Stat::Unparsable);
         return None;
     };
+    work.detail = detail;
+    work.ends = Ends {
+        source_netns: 0,
+        destination_netns: 0,
+        owner: end::UNSET,
+        lack: reason::UNSET,
+    };
+    if hook == NF_INET_FORWARD {
+        // SAFETY: what has to be done is done, and the other program finds it in `WORK`. Without one this goes on.
+        unsafe { CONTINUATIONS.tail_call(ctx, continuation::SENDER) };
+    }
     let found = find(skb, work, detail).unwrap_or(Found::nobody(reason::NO_SOCKET));
     if let Found::Owner { .. } = found {
         count(Stat::Attributed);
@@ -210,15 +221,16 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
 
 /// Writes the answer where the agent looks. A repeated answer costs a comparison.
 #[inline(always)]
-fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
+pub(super) fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
     let Work {
         answer,
         transport,
         receipt,
+        ends,
         ..
     } = work;
     let now = monotonic();
-    fill(&mut answer.now, found);
+    fill(&mut answer.now, found, ends);
     answer.seen_at = now;
     answer.previous = answer.now;
     answer.changed_at = 0;
@@ -229,7 +241,10 @@ fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
         // SAFETY: a live map value, plain integers; another CPU that logs the same flow can at worst lose a count.
         let old = unsafe { &mut *old };
         let same_process = old.now.owner.tgid == answer.now.owner.tgid
-            && old.now.owner.start_boottime == answer.now.owner.start_boottime;
+            && old.now.owner.start_boottime == answer.now.owner.start_boottime
+            && old.now.end == answer.now.end
+            && old.now.source_netns == answer.now.source_netns
+            && old.now.destination_netns == answer.now.destination_netns;
         if same_process && old.now.method == answer.now.method && old.now.reason == answer.now.reason {
             old.seen_at = now;
             leave_receipt(old, receipt, *transport);
@@ -250,9 +265,12 @@ fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Option<()> {
 }
 
 #[inline(always)]
-fn fill(answer: &mut Answer, found: Found) {
+fn fill(answer: &mut Answer, found: Found, ends: &Ends) {
     answer.pad = 0;
     answer.pad2 = 0;
+    answer.end = ends.owner;
+    answer.source_netns = ends.source_netns;
+    answer.destination_netns = ends.destination_netns;
     match found {
         Found::Owner { owner, method } => {
             // SAFETY: points into a live map value.
@@ -292,6 +310,8 @@ fn succeed(answer: &mut LoggedOwner, old: &LoggedOwner, same_process: bool) {
             answer.previous = old.now;
         } else {
             answer.previous.owner = NOBODY;
+            answer.previous.source_netns = 0;
+            answer.previous.destination_netns = 0;
             answer.previous.method = method::NONE;
             answer.previous.reason = reason::AMBIGUOUS;
         }

@@ -4,6 +4,7 @@
 
 mod btf;
 mod error;
+mod forward;
 mod noop;
 mod offsets;
 mod probes;
@@ -34,11 +35,34 @@ pub use verify::{Verified, verify};
 
 use super::connection::{Claim, Connection, TCP, contradicts};
 use super::key::{packet_key, receipt_key};
-use super::{Attribution, Comm, Method, Owner, Reason};
+use super::{Attribution, Comm, End, Method, Owner, Reason};
 use crate::packet::Packet;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nflog-ebpf.o"));
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// `NF_INET_FORWARD`.
+const FORWARD: u8 = 2;
+
+/// For a packet whose log probe did not run.
+const MISSED: Answer = Answer {
+    owner: SocketOwner {
+        start_boottime: 0,
+        cgroup_id: 0,
+        tgid: 0,
+        tid: 0,
+        uid: 0,
+        gid: 0,
+        comm: [0; 16],
+    },
+    method: nflog_common::method::NONE,
+    reason: reason::MISSED,
+    end: nflog_common::end::UNSET,
+    pad: 0,
+    source_netns: 0,
+    destination_netns: 0,
+    pad2: 0,
+};
 
 /// Loaded and attached probes. Dropping it detaches them.
 pub struct Probes {
@@ -75,9 +99,14 @@ impl Probes {
         log_level: Option<aya_log::Level>,
         sizes: MapSizes,
     ) -> Result<Self, OpenError> {
-        let mut ebpf = load(log_level, sizes)?;
+        let (mut ebpf, forwarding) = load(log_level, sizes)?;
         watch(&mut ebpf, groups)?;
-        let missing = attach_all(&mut ebpf)?;
+        let continued = match forwarding {
+            Ok(()) => probes::continue_log_probe(&mut ebpf),
+            Err(error) => Err(error.into()),
+        };
+        let mut missing = attach_all(&mut ebpf)?;
+        missing.extend(continued.err());
         // The probes see all that is opened from here on, and what they saw is never overwritten.
         let outcome = seed::seed(&mut ebpf);
         let statistics = Statistics::of(probes::loaded(&ebpf));
@@ -231,8 +260,15 @@ impl Lookup<'_> {
         let Some(key) = packet_key(sighting.netns, sighting.hook, sighting.packet) else {
             return Ok(Attribution::Unowned(Reason::Unparsable));
         };
-        let (first, changed) = match self.logged(key, sighting)? {
-            Some(first) => (first, false),
+        let answer = self.logged(key, sighting)?;
+        if sighting.hook == FORWARD {
+            return match answer {
+                Some(answer) => self.forwarded(&answer, &key, sighting),
+                None => Ok(Attribution::Unowned(Reason::Ambiguous)),
+            };
+        }
+        let (first, changed) = match answer {
+            Some(answer) => (attribution(&answer, End::at_hook(sighting.hook)), false),
             None => (Attribution::Unowned(Reason::Ambiguous), true),
         };
         let connection = sighting.connection.as_ref();
@@ -242,7 +278,12 @@ impl Lookup<'_> {
             Some(Claim::Socket { ends, closing }) => match check(first, changed, &ends, &key) {
                 Ok(answer) => Ok(answer),
                 Err(reason) if ends.protocol == TCP => {
-                    let second = self.sockets.connection(&ends, closing, sighting.logged.after)?;
+                    let second = self.sockets.connection(
+                        &ends,
+                        closing,
+                        sighting.logged.after,
+                        End::at_hook(sighting.hook),
+                    )?;
                     Ok(second.unwrap_or(Attribution::Unowned(reason)))
                 }
                 Err(reason) => Ok(Attribution::Unowned(reason)),
@@ -251,8 +292,8 @@ impl Lookup<'_> {
     }
 
     /// What the log probe left for the packet's tuple; `None` if it changed and this packet cannot be told from the others.
-    fn logged(&self, key: PacketKey, sighting: &Sighting<'_>) -> Result<Option<Attribution>, MapError> {
-        let missed = Ok(Some(Attribution::Unowned(Reason::Missed)));
+    fn logged(&self, key: PacketKey, sighting: &Sighting<'_>) -> Result<Option<Answer>, MapError> {
+        let missed = Ok(Some(MISSED));
         let logged = sighting.logged;
         let Some(entry) = found(self.packets.get(&key, 0))? else {
             return missed;
@@ -261,16 +302,16 @@ impl Lookup<'_> {
             return missed;
         }
         if entry.changed_at <= logged.after {
-            return Ok(Some(attribution(&entry.now)));
+            return Ok(Some(entry.now));
         }
         let Some(receipt) = receipt_key(key, sighting.payload) else {
             return Ok(None);
         };
         if let Some(answer) = found(self.receipts.get(&receipt, 0))? {
-            return Ok(Some(attribution(&answer)));
+            return Ok(Some(answer));
         }
         let left = self.receipts_left.get(&0, 0)?;
-        Ok(previous_holds(&entry, logged, left).then(|| attribution(&entry.previous)))
+        Ok(previous_holds(&entry, logged, left).then_some(entry.previous))
     }
 }
 
@@ -318,11 +359,17 @@ fn check(
     }
 }
 
-fn attribution(answer: &Answer) -> Attribution {
+/// An answer that a program gave; `end` is that of its owner if the answer does not say.
+fn attribution(answer: &Answer, end: End) -> Attribution {
     match method(answer.method) {
         Some(method) => Attribution::Owned {
             owner: owner(&answer.owner),
             method,
+            end: match answer.end {
+                nflog_common::end::SOURCE => End::Source,
+                nflog_common::end::DESTINATION => End::Destination,
+                _ => end,
+            },
         },
         None => Attribution::Unowned(no_owner(answer.reason)),
     }
@@ -385,23 +432,31 @@ impl Default for MapSizes {
 }
 
 /// Creates the maps and makes the programs ready to be loaded.
-fn load(log_level: Option<aya_log::Level>, sizes: MapSizes) -> Result<Ebpf, OpenError> {
+///
+/// The second result is an error if the kernel lacks what leads to the owners of forwarded packets.
+fn load(
+    log_level: Option<aya_log::Level>,
+    sizes: MapSizes,
+) -> Result<(Ebpf, Result<(), BtfError>), OpenError> {
     probes::require_kprobes(Path::new("/sys"))?;
     let btf = fs::read(KERNEL_BTF).map_err(|source| OpenError::NoBtf {
         path: KERNEL_BTF,
         source,
     })?;
-    let offsets = offsets::find(&btf::Btf::parse(&btf)?)?;
+    let btf = btf::Btf::parse(&btf)?;
+    let mut offsets = offsets::find(&btf)?;
+    let forwarding = offsets::find_forwarding(&btf).map(|fields| offsets.forwarding = fields);
     let level = log_level.map_or(0, |level| level as u8);
     let mut loader = EbpfLoader::new();
     for map in ["SOCKETS", "TUPLES", "PORTS"] {
         loader.map_max_entries(map, sizes.sockets);
     }
-    loader
+    let ebpf = loader
         .override_global("OFFSETS", &offsets, true)
         .override_global(aya_log::LEVEL, &level, true)
         .load(OBJECT)
-        .map_err(|source| OpenError::Load(Box::new(source)))
+        .map_err(|source| OpenError::Load(Box::new(source)))?;
+    Ok((ebpf, forwarding))
 }
 
 /// Sets the bit of each group in the programs' filter.
@@ -435,7 +490,11 @@ mod tests {
     };
 
     const fn by(method: Method) -> Attribution {
-        Attribution::Owned { owner: OWNER, method }
+        Attribution::Owned {
+            owner: OWNER,
+            method,
+            end: End::Source,
+        }
     }
 
     /// A packet of TCP from port 1 of one address to port 2 of another, and the ends of its sender or receiver.

@@ -21,7 +21,7 @@ pub struct Verified {
 /// # Errors
 /// As [`Probes::open`](super::Probes::open); the first program that is refused.
 pub fn verify() -> Result<Vec<Verified>, OpenError> {
-    let mut ebpf = load(None, MapSizes::default())?;
+    let (mut ebpf, _) = load(None, MapSizes::default())?;
     let btf = aya::Btf::from_sys_fs().map_err(OpenError::KernelBtf)?;
     let mut verified = ebpf
         .programs_mut()
