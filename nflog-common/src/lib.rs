@@ -18,7 +18,7 @@ pub use key::{IDENTITY_LEN, PacketKey, ReceiptKey};
 pub use offsets::{Field, ForwardingOffsets, Offsets};
 pub use owner::{
     Answer, COMM_LEN, LoggedOwner, QUIET_NS, RECEIPTS_MAX, RECEIPTS_NS, SocketOwner, continuation, end,
-    method, reason,
+    method, peer_hash, reason,
 };
 pub use socket::{PortKey, SocketTuple, TOMBSTONE_NS, Tombstone, TrackedSocket};
 pub use stats::Stat;

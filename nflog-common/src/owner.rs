@@ -44,8 +44,27 @@ pub struct Answer {
     pub source_netns: u32,
     /// The same of the namespace that it goes to.
     pub destination_netns: u32,
-    /// Always 0.
-    pub pad2: u32,
+    /// Not 0: the owner's datagram socket is connected to the peer with this [`peer_hash`], which is not the packet's sender. It takes
+    /// the packet only if the sender's address is translated to that one later.
+    pub peer: u32,
+}
+
+/// Stands for a peer in [`Answer::peer`]; never 0. Address and port as in [`PacketKey`](crate::PacketKey).
+#[must_use]
+pub const fn peer_hash(address: &[u8; 16], port: u16) -> u32 {
+    let words = u128::from_le_bytes(*address);
+    #[expect(clippy::cast_possible_truncation, reason = "taken apart")]
+    let parts = [words as u64, (words >> 64) as u64, port as u64];
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < parts.len() {
+        hash = (hash ^ parts[at]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 32;
+        at += 1;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a hash")]
+    let hash = (hash >> 16) as u32;
+    hash | 1
 }
 
 /// Which end of a packet its owner is, where the hook does not tell.

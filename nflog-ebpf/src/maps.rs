@@ -52,6 +52,7 @@ pub(crate) struct Work {
 pub(crate) struct Ends {
     pub(crate) source_netns: u32,
     pub(crate) destination_netns: u32,
+    pub(crate) peer: u32,
     /// One of [`end`](nflog_common::end).
     pub(crate) owner: u8,
     /// Why the sender is not known.

@@ -293,6 +293,46 @@ mod tests {
     }
 
     #[test]
+    fn a_forwarded_packet_has_two_ends_which_direction_tells_apart() {
+        use CtState::{Established, EstablishedReply, New, Other};
+        let bytes = [entry(TCP, 0, ESTABLISHED), attr(18, &5_u16.to_be_bytes())].concat();
+        let entry = Conntrack::decode(&bytes);
+        let claim = |state, end| Connection { entry, state }.claim_of(end, NETNS, TCP);
+        let of = |local, remote| Claim::Socket {
+            ends: socket(TCP, local, remote),
+            closing: false,
+        };
+        let (initiator, responder) = (of(CLIENT, SERVICE), of(SERVER, MASK));
+        assert_eq!(claim(New, End::Source), initiator, "in a zone, too");
+        assert_eq!(claim(Established, End::Source), initiator);
+        assert_eq!(claim(Established, End::Destination), responder);
+        assert_eq!(claim(EstablishedReply, End::Source), responder);
+        assert_eq!(claim(EstablishedReply, End::Destination), initiator);
+        assert_eq!(claim(Other(7), End::Source), Claim::Silent);
+    }
+
+    #[test]
+    fn a_forwarded_packet_differs_where_its_other_end_is_translated() {
+        let client = socket(TCP, CLIENT, SERVICE);
+        assert!(!differs(
+            &client,
+            &key(FORWARD, TCP, CLIENT, SERVICE),
+            End::Source
+        ));
+        assert!(differs(&client, &key(FORWARD, TCP, CLIENT, SERVER), End::Source));
+        assert!(!differs(
+            &client,
+            &key(FORWARD, TCP, SERVICE, CLIENT),
+            End::Destination
+        ));
+        assert!(differs(
+            &client,
+            &key(FORWARD, TCP, SERVER, CLIENT),
+            End::Destination
+        ));
+    }
+
+    #[test]
     fn what_may_be_of_another_connection_says_nothing() {
         let claim = |bytes: &[u8], protocol| claim(bytes, CtState::Established, OUTPUT, protocol);
         let plain = entry(TCP, 0, ESTABLISHED);

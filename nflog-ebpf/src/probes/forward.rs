@@ -11,7 +11,7 @@ use nflog_common::{PacketKey, PortKey, SocketTuple, Stat, continuation::RECEIVER
 use super::log::answer;
 use crate::far::{Behind, Far, Sought, Walk, behind, hardware_address, is_v4};
 use crate::kernel::Pointer;
-use crate::lookup::{Found, by_port, by_request, by_sending_port, by_tombstone, by_tuple};
+use crate::lookup::{Found, by_connected_port, by_port, by_request, by_sending_port, by_tombstone, by_tuple};
 use crate::maps::{CONTINUATIONS, Ends, WORK, Work, count, offset};
 use crate::packet::{LATER_FRAGMENT, TCP_ACK, TCP_SYN};
 use crate::sock::IPPROTO_TCP;
@@ -215,7 +215,14 @@ fn received(
         // It may be taken to another port there.
         Some(Found::nobody(reason::AMBIGUOUS))
     } else if far.has_address(&key.destination, v4) {
-        by_port(tuple, port)
+        by_port(tuple, port).or_else(|| {
+            if key.protocol == IPPROTO_TCP {
+                return None;
+            }
+            let (found, peer) = by_connected_port(tuple, port)?;
+            ends.peer = peer;
+            Some(found)
+        })
     } else {
         None
     };

@@ -63,6 +63,7 @@ fn logged(ctx: &ProbeContext) -> Option<()> {
     work.ends = Ends {
         source_netns: 0,
         destination_netns: 0,
+        peer: 0,
         owner: end::UNSET,
         lack: reason::UNSET,
     };
@@ -244,7 +245,8 @@ pub(super) fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Optio
             && old.now.owner.start_boottime == answer.now.owner.start_boottime
             && old.now.end == answer.now.end
             && old.now.source_netns == answer.now.source_netns
-            && old.now.destination_netns == answer.now.destination_netns;
+            && old.now.destination_netns == answer.now.destination_netns
+            && old.now.peer == answer.now.peer;
         if same_process && old.now.method == answer.now.method && old.now.reason == answer.now.reason {
             old.seen_at = now;
             leave_receipt(old, receipt, *transport);
@@ -267,7 +269,7 @@ pub(super) fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) -> Optio
 #[inline(always)]
 fn fill(answer: &mut Answer, found: Found, ends: &Ends) {
     answer.pad = 0;
-    answer.pad2 = 0;
+    answer.peer = ends.peer;
     answer.end = ends.owner;
     answer.source_netns = ends.source_netns;
     answer.destination_netns = ends.destination_netns;
@@ -312,6 +314,7 @@ fn succeed(answer: &mut LoggedOwner, old: &LoggedOwner, same_process: bool) {
             answer.previous.owner = NOBODY;
             answer.previous.source_netns = 0;
             answer.previous.destination_netns = 0;
+            answer.previous.peer = 0;
             answer.previous.method = method::NONE;
             answer.previous.reason = reason::AMBIGUOUS;
         }

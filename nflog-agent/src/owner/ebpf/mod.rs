@@ -61,7 +61,7 @@ const MISSED: Answer = Answer {
     pad: 0,
     source_netns: 0,
     destination_netns: 0,
-    pad2: 0,
+    peer: 0,
 };
 
 /// Loaded and attached probes. Dropping it detaches them.
