@@ -9,7 +9,7 @@ mod otlp_receiver;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nflog_agent::owner::{Attribution, Comm, Method, Owner, Reason};
+use nflog_agent::owner::{Attribution, Comm, End, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::process::{Arguments, Parent};
 use nflog_agent::record::{Console, Direction, Encoder, Json, Loss, Otlp, Resource, Style, packet_line};
@@ -176,18 +176,23 @@ fn attribution() -> impl Strategy<Value = Attribution> {
     let owner = any::<(u32, Option<u64>, u32, [u8; 16], Option<u64>)>();
     prop_oneof![
         proptest::sample::select(&Reason::ALL[..]).prop_map(Attribution::Unowned),
-        (owner, proptest::sample::select(&Method::ALL[..])).prop_map(|(owner, method)| {
-            let (pid, start_boottime, uid, comm, cgroup_id) = owner;
-            let owner = Owner {
-                pid,
-                start_boottime,
-                exec_id: None,
-                uid,
-                comm: Comm::new(comm),
-                cgroup_id,
-            };
-            Attribution::Owned { owner, method }
-        }),
+        (
+            owner,
+            proptest::sample::select(&Method::ALL[..]),
+            proptest::sample::select(&[End::Source, End::Destination][..])
+        )
+            .prop_map(|(owner, method, end)| {
+                let (pid, start_boottime, uid, comm, cgroup_id) = owner;
+                let owner = Owner {
+                    pid,
+                    start_boottime,
+                    exec_id: None,
+                    uid,
+                    comm: Comm::new(comm),
+                    cgroup_id,
+                };
+                Attribution::Owned { owner, method, end }
+            }),
     ]
 }
 
@@ -466,6 +471,7 @@ fn lines_read_as_the_readme_shows_them() {
         attribution: Attribution::Owned {
             owner,
             method: Method::Socket,
+            end: End::Source,
         },
         process: Some(Process {
             workload,

@@ -115,7 +115,7 @@ fn answers_that_nobody_reads_are_lost_and_counted() {
     let _lookup = probes.lookup(inode).unwrap();
     log(&netns, SENT);
     assert_eq!(counted(&probes, Stat::Logged), u64::from(SENT));
-    let kept = ROOM / 144;
+    let kept = ROOM / 152;
     assert_eq!(counted(&probes, Stat::AnswerLost), u64::from(SENT - kept));
 }
 

@@ -64,6 +64,40 @@ pub struct Offsets {
     pub sock_shutdown: Field,
     pub nf_loginfo_type: u16,
     pub nf_loginfo_ulog_group: u16,
+    /// All 0 on a kernel that lacks one of them: forwarded packets then have no owner.
+    pub forwarding: ForwardingOffsets,
+}
+
+/// The same for the fields that lead from a forwarded packet's devices to the namespaces behind them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named after its kernel struct and field")]
+pub struct ForwardingOffsets {
+    pub sk_buff_mac_header: u16,
+    /// Where `netdev_priv()` points to. Not 0 if the kernel has all of these.
+    pub net_device_priv: u16,
+    pub net_device_rtnl_link_ops: u16,
+    pub net_device_nd_net: u16,
+    pub net_device_flags: u16,
+    pub net_device_dev_addr: u16,
+    pub net_device_dev_list: u16,
+    /// `adj_list.lower`: for a bridge, its ports.
+    pub net_device_lower: u16,
+    pub net_device_ip_ptr: u16,
+    pub net_device_ip6_ptr: u16,
+    pub netdev_adjacent_dev: u16,
+    pub netdev_adjacent_list: u16,
+    pub rtnl_link_ops_kind: u16,
+    pub net_dev_base_head: u16,
+    /// `nf.hooks_ipv4`, of which `NF_INET_PRE_ROUTING` is the first.
+    pub net_hooks_ipv4: u16,
+    pub net_hooks_ipv6: u16,
+    pub in_device_ifa_list: u16,
+    pub in_ifaddr_ifa_next: u16,
+    pub in_ifaddr_ifa_local: u16,
+    pub inet6_dev_addr_list: u16,
+    pub inet6_ifaddr_addr: u16,
+    pub inet6_ifaddr_if_list: u16,
 }
 
 /// The same for the programs that follow processes. All 0 on a kernel that lacks one of them: these programs are then not

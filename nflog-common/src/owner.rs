@@ -37,10 +37,46 @@ pub struct Answer {
     pub method: u8,
     /// One of [`reason`] when `method` is [`method::NONE`], else 0.
     pub reason: u8,
+    /// One of [`end`]: which end of a forwarded packet `owner` is.
+    pub end: u8,
     /// Always 0.
-    pub pad: u16,
-    /// Always 0.
-    pub pad2: u32,
+    pub pad: u8,
+    /// Of a forwarded packet: inode of the namespace that sent it, if that is another one of this host and speaks for itself
+    /// alone; else 0.
+    pub source_netns: u32,
+    /// The same of the namespace that it goes to.
+    pub destination_netns: u32,
+    /// Not 0: the owner's datagram socket is connected to the peer with this [`peer_hash`], which is not the packet's sender. It takes
+    /// the packet only if the sender's address is translated to that one later.
+    pub peer: u32,
+}
+
+/// Stands for a peer in [`Answer::peer`]; never 0. Address and port as in [`PacketKey`](crate::PacketKey).
+#[must_use]
+pub const fn peer_hash(address: &[u8; 16], port: u16) -> u32 {
+    let words = u128::from_le_bytes(*address);
+    #[expect(clippy::cast_possible_truncation, reason = "taken apart")]
+    let parts = [words as u64, (words >> 64) as u64, port as u64];
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < parts.len() {
+        hash = (hash ^ parts[at]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 32;
+        at += 1;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a hash")]
+    let hash = (hash >> 16) as u32;
+    hash | 1
+}
+
+/// Which end of a packet its owner is, where the hook does not tell.
+pub mod end {
+    /// The hook tells, or there is no owner.
+    pub const UNSET: u8 = 0;
+    /// The sender.
+    pub const SOURCE: u8 = 1;
+    /// The receiver.
+    pub const DESTINATION: u8 = 2;
 }
 
 /// What the log probe leaves for each logged packet, in the order of the log calls (`ANSWERS`).
@@ -55,6 +91,16 @@ pub struct Logged {
     pub print: Fingerprint,
     /// Always 0.
     pub pad: u32,
+}
+
+/// Where the log probe goes on: indices of the map `CONTINUATIONS`.
+pub mod continuation {
+    /// Who sent a forwarded packet.
+    pub const SENDER: u32 = 0;
+    /// Who takes it, if that is not known.
+    pub const RECEIVER: u32 = 1;
+    /// How many there are.
+    pub const COUNT: u32 = 2;
 }
 
 /// How an owner was found (`nflog.owner.method`).
@@ -113,6 +159,6 @@ pub mod reason {
 
 const _: () = {
     assert!(size_of::<SocketOwner>() == 48 && align_of::<SocketOwner>() == 8);
-    assert!(size_of::<Answer>() == 56 && align_of::<Answer>() == 8);
-    assert!(size_of::<Logged>() == 136 && align_of::<Logged>() == 8);
+    assert!(size_of::<Answer>() == 64 && align_of::<Answer>() == 8);
+    assert!(size_of::<Logged>() == 144 && align_of::<Logged>() == 8);
 };

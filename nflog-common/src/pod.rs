@@ -22,7 +22,7 @@ unsafe impl aya::Pod for SocketTuple {}
 unsafe impl aya::Pod for TrackedSocket {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Tombstone {}
-// SAFETY: repr(C), only u16 and structs of one u16 and two u8, so no padding.
+// SAFETY: repr(C), only u16 and structs of u16 and u8 pairs, so no padding.
 unsafe impl aya::Pod for Offsets {}
 // SAFETY: repr(C), only u16, so no padding.
 unsafe impl aya::Pod for ProcessOffsets {}

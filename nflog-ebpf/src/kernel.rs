@@ -8,7 +8,7 @@ use nflog_common::Stat;
 
 use crate::maps::count;
 
-/// A kernel address, not null. Reading through it cannot fault: `bpf_probe_read_kernel` reports bad addresses.
+/// A kernel address, not null unless it comes from [`Self::leads_to`]. Reading through it cannot fault: `bpf_probe_read_kernel` reports bad addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pointer(u64);
 
@@ -47,6 +47,32 @@ impl Pointer {
         let _ = self.copy(offset, value.as_mut_ptr());
         // SAFETY: zeroed, or written by the helper; callers read integers.
         unsafe { value.assume_init() }
+    }
+
+    /// The value `offset` bytes on, all zero if it cannot be read, which is not counted: for walks along lists, where each branch
+    /// would be one more for the verifier to follow in every round.
+    #[inline(always)]
+    pub(crate) fn peek<T: Copy>(self, offset: u16) -> T {
+        let mut value = MaybeUninit::<T>::zeroed();
+        let source = self.add(offset as u64).0 as *const c_void;
+        // SAFETY: as in `copy`; zeroed, or written by the helper; callers read integers.
+        unsafe {
+            let _ = probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, source);
+            value.assume_init()
+        }
+    }
+
+    /// Where the pointer leads that is stored `offset` bytes on; a null pointer, through which only zeros can be read, if it is
+    /// null or cannot be read.
+    #[inline(always)]
+    pub(crate) fn leads_to(self, offset: u16) -> Self {
+        Self(self.peek(offset))
+    }
+
+    /// The address `offset` bytes before: of the struct that has this field there.
+    #[inline(always)]
+    pub(crate) const fn back(self, offset: u16) -> Self {
+        Self(self.0.wrapping_sub(offset as u64))
     }
 
     /// Copies the value `offset` bytes on to `destination`, without a stop on the stack.

@@ -2,7 +2,9 @@
 //!
 //! An answer counts only if the socket's own entry agrees with the key that led to it, so a stale pointer finds nothing.
 
-use nflog_common::{PortKey, SocketOwner, SocketTuple, TOMBSTONE_NS, TrackedSocket, method, reason};
+use nflog_common::{
+    PortKey, SocketOwner, SocketTuple, TOMBSTONE_NS, TrackedSocket, method, peer_hash, reason,
+};
 
 use crate::kernel::monotonic;
 use crate::maps::{PORTS, REQUESTS, SOCKETS, TOMBSTONES, TUPLES};
@@ -166,6 +168,91 @@ pub(crate) fn by_exact_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<Fo
     key.port = tuple.local_port;
     key.address = tuple.local;
     bound_to(key, tuple, false)
+}
+
+/// A datagram socket that changed hands less than this ago, ns, may have sent a packet on the way for the process before.
+const IN_FLIGHT_NS: u64 = 1_000_000_000;
+
+/// The owner of the only datagram socket that packets from this port and address can be of, for a packet that was sent
+/// elsewhere on this host. A socket without peer, or that names one in each send, can send to any.
+#[inline(always)]
+pub(crate) fn by_sending_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<Found> {
+    match only_socket(tuple, key)? {
+        Only::One(_, known) => Some(Found::of(known, method::LISTENER)),
+        Only::Several => Some(Found::nobody(reason::AMBIGUOUS)),
+    }
+}
+
+/// The owner of the only datagram socket on this port and address, if it is connected to another peer than the packet's, and
+/// that peer. It takes the packet if the sender's address will be translated.
+#[inline(always)]
+pub(crate) fn by_connected_port(tuple: &SocketTuple, key: &mut PortKey) -> Option<(Found, u32)> {
+    let Only::One(sock, known) = only_socket(tuple, key)? else {
+        return None;
+    };
+    let family = sock.family()?;
+    let mut address = UNSPECIFIED;
+    sock.local(family, &mut address)?;
+    let local_fits = address == tuple.local || address == UNSPECIFIED || address == UNSPECIFIED_V4;
+    let remote_port = sock.remote_port()?;
+    if !local_fits || remote_port == 0 {
+        return None;
+    }
+    sock.remote(family, &mut address)?;
+    Some((
+        Found::of(known, method::LISTENER),
+        peer_hash(&address, remote_port),
+    ))
+}
+
+/// The datagram sockets that can have sent from a port.
+enum Only<'a> {
+    One(Sock, &'a TrackedSocket),
+    /// Several processes', or one that has had it only for a moment.
+    Several,
+}
+
+#[inline(always)]
+fn only_socket<'a>(tuple: &SocketTuple, key: &mut PortKey) -> Option<Only<'a>> {
+    let is_v4 = matches!(tuple.local, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..]);
+    key.netns = tuple.netns;
+    key.protocol = tuple.protocol;
+    key.pad = 0;
+    key.port = tuple.local_port;
+    let (mut only, mut tgid) = (0, 0);
+    for wildcard in 0..3_u8 {
+        key.address = match wildcard {
+            0 => tuple.local,
+            1 => UNSPECIFIED_V4,
+            _ => UNSPECIFIED,
+        };
+        if wildcard == 1 && !is_v4 {
+            continue;
+        }
+        // SAFETY: the value is read at once.
+        let Some(bound) = (unsafe { PORTS.get(&*key) }) else {
+            continue;
+        };
+        if wildcard == 2 && is_v4 && bound.v6only != 0 {
+            continue;
+        }
+        if bound.shared != 0 || (only != 0 && bound.tgid != tgid) {
+            return Some(Only::Several);
+        }
+        (only, tgid) = (bound.sock, bound.tgid);
+    }
+    let sock = Sock::new(only)?;
+    // SAFETY: as above.
+    let known = unsafe { SOCKETS.get(only) }?;
+    let port = &known.port;
+    let matches = port.protocol == tuple.protocol
+        && port.netns == tuple.netns
+        && port.port == tuple.local_port
+        && sock.local_port()? == tuple.local_port;
+    if known.method == method::SENDER && monotonic().wrapping_sub(known.since) < IN_FLIGHT_NS {
+        return Some(Only::Several);
+    }
+    matches.then_some(Only::One(sock, known))
 }
 
 #[inline(always)]

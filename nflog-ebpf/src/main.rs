@@ -26,6 +26,7 @@
     reason = "by value, a key in map memory goes through the stack"
 )]
 
+mod far;
 mod kernel;
 mod lookup;
 mod maps;

@@ -5,13 +5,13 @@
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use nflog_common::{
-    Field, Held, Logged, Offsets, PortKey, ProcessEvent, ProcessOffsets, SocketTuple, Stat, TEXT_MAX,
-    Tombstone, TrackedSocket,
+    Field, ForwardingOffsets, Held, Logged, Offsets, PortKey, ProcessEvent, ProcessOffsets, SocketTuple,
+    Stat, TEXT_MAX, Tombstone, TrackedSocket, continuation,
 };
 
-use crate::path::Walk;
+use crate::{far, path};
 
 /// The sockets bound to one [`PortKey`].
 #[repr(C)]
@@ -37,6 +37,23 @@ pub(crate) struct Work {
     pub(crate) logged: Logged,
     pub(crate) tuple: SocketTuple,
     pub(crate) port: PortKey,
+    /// What [`parse`](crate::packet::parse) told of the packet.
+    pub(crate) detail: u16,
+    pub(crate) ends: Ends,
+    pub(crate) walk: far::Walk,
+}
+
+/// The ends of a forwarded packet, as in [`Answer`]; all 0 at other hooks.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) source_netns: u32,
+    pub(crate) destination_netns: u32,
+    pub(crate) peer: u32,
+    /// One of [`end`](nflog_common::end).
+    pub(crate) owner: u8,
+    /// Why the sender is not known.
+    pub(crate) lack: u8,
 }
 
 /// An event of a process under construction.
@@ -44,7 +61,7 @@ pub(crate) struct Work {
 pub(crate) struct ProcessWork {
     pub(crate) event: ProcessEvent,
     pub(crate) text: [u8; TEXT_MAX],
-    pub(crate) walk: Walk,
+    pub(crate) walk: path::Walk,
 }
 
 const SOCKETS_MAX: u32 = 1 << 16;
@@ -108,6 +125,11 @@ pub(crate) static PARENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0)
 /// Room for what the 512-byte stack would not hold, for the log probe.
 #[map]
 pub(crate) static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+
+/// Programs that the log probe goes on in for a forwarded packet, by [`continuation`]. Empty on a kernel without the fields that they
+/// need.
+#[map]
+pub(crate) static CONTINUATIONS: ProgramArray = ProgramArray::with_max_entries(continuation::COUNT, 0);
 
 /// The same for the socket probes.
 #[map]
@@ -211,6 +233,30 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     },
     nf_loginfo_type: 0,
     nf_loginfo_ulog_group: 0,
+    forwarding: ForwardingOffsets {
+        sk_buff_mac_header: 0,
+        net_device_priv: 0,
+        net_device_rtnl_link_ops: 0,
+        net_device_nd_net: 0,
+        net_device_flags: 0,
+        net_device_dev_addr: 0,
+        net_device_dev_list: 0,
+        net_device_lower: 0,
+        net_device_ip_ptr: 0,
+        net_device_ip6_ptr: 0,
+        netdev_adjacent_dev: 0,
+        netdev_adjacent_list: 0,
+        rtnl_link_ops_kind: 0,
+        net_dev_base_head: 0,
+        net_hooks_ipv4: 0,
+        net_hooks_ipv6: 0,
+        in_device_ifa_list: 0,
+        in_ifaddr_ifa_next: 0,
+        in_ifaddr_ifa_local: 0,
+        inet6_dev_addr_list: 0,
+        inet6_ifaddr_addr: 0,
+        inet6_ifaddr_if_list: 0,
+    },
 };
 
 /// Value of one field of [`OFFSETS`]. Volatile, because the agent changes it after compilation.
@@ -218,6 +264,10 @@ macro_rules! offset {
     ($field:ident) => {{
         // SAFETY: reads a static; nothing writes it once the program is loaded.
         unsafe { core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$field) }
+    }};
+    ($group:ident . $field:ident) => {{
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$group.$field) }
     }};
 }
 pub(crate) use offset;

@@ -11,6 +11,8 @@ pub enum Attribution {
         owner: Owner,
         /// How it was found.
         method: Method,
+        /// Which end of the packet it is.
+        end: End,
     },
     /// No process can be named.
     Unowned(Reason),
@@ -36,12 +38,62 @@ impl Attribution {
         }
     }
 
+    /// Which end of the packet the owner is; `None` when there is no owner.
+    #[must_use]
+    pub const fn end(&self) -> Option<End> {
+        match self {
+            Self::Owned { end, .. } => Some(*end),
+            Self::Unowned(_) => None,
+        }
+    }
+
+    /// Why there is no owner; `None` when there is one.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Owned { .. } => None,
+            Self::Unowned(reason) => Some(*reason),
+        }
+    }
+
     /// Value of `nflog.owner.reason`; `None` when there is an owner.
     #[must_use]
     pub const fn reason_name(&self) -> Option<&'static str> {
         match self {
             Self::Owned { .. } => None,
             Self::Unowned(reason) => Some(reason.name()),
+        }
+    }
+}
+
+/// One end of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The owner sent it.
+    Source,
+    /// It is for the owner.
+    Destination,
+}
+
+impl End {
+    /// The end that is in the namespace where a packet is logged; `hook` is `NF_INET_*`. In FORWARD it is neither: there the
+    /// owner says which end it is.
+    #[must_use]
+    pub const fn at_hook(hook: u8) -> Self {
+        const LOCAL_IN: u8 = 1;
+        if hook <= LOCAL_IN {
+            Self::Destination
+        } else {
+            Self::Source
+        }
+    }
+
+    /// Value of `nflog.owner.end`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use nflog_common::{PacketKey, SocketTuple};
 
+use super::End;
 use super::key::address;
 use crate::nflog::{Conntrack, CtState, CtStatus, TcpState, Tuple, TupleProto};
 
@@ -46,38 +47,60 @@ pub(super) enum Claim {
     Silent,
 }
 
-/// One of a connection's two ends.
+/// One of a connection's two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum Side {
     Initiator,
     Responder,
 }
 
-/// The end that a packet at a hook is asked about: its sender where packets leave, its receiver where they arrive. Forwarded
+/// The end of a packet that is asked about at a hook: its sender where packets leave, its receiver where they arrive. Forwarded
 /// packets have neither here.
-const fn end(hook: u8, reply: bool) -> Option<End> {
-    match (hook, reply) {
-        (PREROUTING | INPUT, false) | (OUTPUT | POSTROUTING, true) => Some(End::Responder),
-        (PREROUTING | INPUT, true) | (OUTPUT | POSTROUTING, false) => Some(End::Initiator),
+const fn end(hook: u8) -> Option<End> {
+    match hook {
+        PREROUTING | INPUT => Some(End::Destination),
+        OUTPUT | POSTROUTING => Some(End::Source),
         _ => None,
+    }
+}
+
+/// Which side of its connection an end of a packet is.
+const fn side(end: End, reply: bool) -> Side {
+    match (end, reply) {
+        (End::Destination, false) | (End::Source, true) => Side::Responder,
+        (End::Destination, true) | (End::Source, false) => Side::Initiator,
     }
 }
 
 impl Connection<'_> {
     /// What it says about the socket of a packet of `protocol`, logged in `netns` at `hook`.
     pub(super) fn claim(&self, netns: u32, hook: u8, protocol: u8) -> Claim {
-        let Some(end) = end(hook, self.state.is_reply()) else {
+        let Some(end) = end(hook) else {
             return Claim::Silent;
         };
         if self.is_zoned() || matches!(self.state, CtState::Other(_)) {
             return Claim::Silent;
         }
-        if end == End::Responder && hook == PREROUTING && !self.is_decided() {
+        let side = side(end, self.state.is_reply());
+        if side == Side::Responder && hook == PREROUTING && !self.is_decided() {
             return Claim::Undecided;
         }
-        let tuple = match end {
-            End::Initiator => self.entry.original(),
-            End::Responder => self.entry.reply(),
+        self.of(side, netns, protocol)
+    }
+
+    /// What it says about the socket at one end of a forwarded packet, if that is in `netns`. The packet is of this entry and the
+    /// namespace is known, so zones do not matter.
+    pub(super) fn claim_of(&self, end: End, netns: u32, protocol: u8) -> Claim {
+        if matches!(self.state, CtState::Other(_)) {
+            return Claim::Silent;
+        }
+        self.of(side(end, self.state.is_reply()), netns, protocol)
+    }
+
+    fn of(&self, side: Side, netns: u32, protocol: u8) -> Claim {
+        let tuple = match side {
+            Side::Initiator => self.entry.original(),
+            Side::Responder => self.entry.reply(),
         };
         // An ICMP error has the entry of the connection that it is about, and is not of it.
         tuple
@@ -142,14 +165,18 @@ pub(super) fn contradicts(ends: &SocketTuple, key: &PacketKey, by_address: bool)
     if !arrives && !by_address {
         return false;
     }
+    differs(ends, key, if arrives { End::Destination } else { End::Source })
+}
+
+/// Whether the socket with these ends is not the one that a packet's addresses, as they were logged, lead to at this end.
+pub(super) fn differs(ends: &SocketTuple, key: &PacketKey, end: End) -> bool {
     let (source, destination) = (
         (key.source, key.source_port),
         (key.destination, key.destination_port),
     );
-    let (local, remote) = if arrives {
-        (destination, source)
-    } else {
-        (source, destination)
+    let (local, remote) = match end {
+        End::Source => (source, destination),
+        End::Destination => (destination, source),
     };
     match ends.protocol {
         TCP => (ends.local, ends.local_port) != local || (ends.remote, ends.remote_port) != remote,
@@ -263,6 +290,46 @@ mod tests {
         }
         let decided = entry(TCP, DECIDED, ESTABLISHED);
         assert_eq!(claim(&decided, New, PREROUTING, TCP), responder);
+    }
+
+    #[test]
+    fn a_forwarded_packet_has_two_ends_which_direction_tells_apart() {
+        use CtState::{Established, EstablishedReply, New, Other};
+        let bytes = [entry(TCP, 0, ESTABLISHED), attr(18, &5_u16.to_be_bytes())].concat();
+        let entry = Conntrack::decode(&bytes);
+        let claim = |state, end| Connection { entry, state }.claim_of(end, NETNS, TCP);
+        let of = |local, remote| Claim::Socket {
+            ends: socket(TCP, local, remote),
+            closing: false,
+        };
+        let (initiator, responder) = (of(CLIENT, SERVICE), of(SERVER, MASK));
+        assert_eq!(claim(New, End::Source), initiator, "in a zone, too");
+        assert_eq!(claim(Established, End::Source), initiator);
+        assert_eq!(claim(Established, End::Destination), responder);
+        assert_eq!(claim(EstablishedReply, End::Source), responder);
+        assert_eq!(claim(EstablishedReply, End::Destination), initiator);
+        assert_eq!(claim(Other(7), End::Source), Claim::Silent);
+    }
+
+    #[test]
+    fn a_forwarded_packet_differs_where_its_other_end_is_translated() {
+        let client = socket(TCP, CLIENT, SERVICE);
+        assert!(!differs(
+            &client,
+            &key(FORWARD, TCP, CLIENT, SERVICE),
+            End::Source
+        ));
+        assert!(differs(&client, &key(FORWARD, TCP, CLIENT, SERVER), End::Source));
+        assert!(!differs(
+            &client,
+            &key(FORWARD, TCP, SERVICE, CLIENT),
+            End::Destination
+        ));
+        assert!(differs(
+            &client,
+            &key(FORWARD, TCP, SERVER, CLIENT),
+            End::Destination
+        ));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod ebpf;
 mod key;
 mod sockdiag;
 
-pub use attribution::{Attribution, Comm, Method, Owner, Reason};
+pub use attribution::{Attribution, Comm, End, Method, Owner, Reason};
 pub use connection::Connection;
 pub use ebpf::{
     BtfError, Counters, LogTime, Lookup, MapSizes, Noop, OpenError as ProbesError, Probes, ProcessEvents,

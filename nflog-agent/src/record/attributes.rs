@@ -33,6 +33,9 @@ pub(super) fn of_record(record: &Record<'_>, ends: &Ends, out: &mut impl Attribu
     if let Some(reason) = record.attribution.reason_name() {
         out.text(semconv::OWNER_REASON, reason);
     }
+    if let Some(end) = record.attribution.end() {
+        out.text(semconv::OWNER_END, end.name());
+    }
     if let Some(owner) = record.attribution.owner() {
         of_owner(owner, record.process, out);
     }

@@ -181,6 +181,8 @@ keys! {
     OWNER_METHOD: Record Text "nflog.owner.method";
     /// Why there is no owner. In every record whose method is `none`.
     OWNER_REASON: Record Text "nflog.owner.reason";
+    /// `source` (the owner sent it) or `destination` (it is for the owner). In every record with an owner.
+    OWNER_END: Record Text "nflog.owner.end";
     /// cgroup v2 id: inode of the cgroup directory.
     CGROUP_ID: Record Int "nflog.cgroup.id";
 

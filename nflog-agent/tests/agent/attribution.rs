@@ -373,8 +373,8 @@ const ROUTER_RULES: &str = "
         chain after { type filter hook postrouting priority 0; meta l4proto udp log prefix \"post \" group 7; }
     }";
 
-/// A router that itself listens on the port of the traffic that it forwards, on every address.
-fn forwarded_traffic_is_nobodys(attribution: &str) {
+/// What a router forwards that itself listens on that port, on every address: records, and the pids of those who sent it.
+fn forwarded_traffic(attribution: &str) -> (Vec<Seen>, [u64; 2]) {
     let (client, router, server) = (Netns::new("left"), Netns::new("router"), Netns::new("right"));
     let (_, router_left) = veth(&client, &router);
     let (router_right, server_port) = veth(&router, &server);
@@ -404,27 +404,51 @@ fn forwarded_traffic_is_nobodys(attribution: &str) {
     // Three questions and three answers, at three hooks each.
     wait_for("all records", || (agent.output().len() >= 18).then_some(()));
     let ended = agent.stop();
+    let senders = [&sender, &receiver].map(|workload| workload.truth.pid);
     sender.release();
     receiver.release();
     drop(bystander);
     let records = Seen::from_json(&ended.stdout);
     assert_eq!(records.len(), 18, "{}", ended.messages());
+    (records, senders)
+}
+
+#[track_caller]
+fn assert_nobodys(seen: &Seen) {
+    assert_eq!(seen.text("process.pid"), None, "{seen:?}");
+    assert_eq!(seen.text("nflog.owner.method"), Some("none"), "{seen:?}");
+    let reason = seen.text("nflog.owner.reason").expect("a reason");
+    assert!(["forwarded", "no-socket"].contains(&reason), "{seen:?}");
+}
+
+#[test]
+fn probes_give_forwarded_traffic_to_who_sent_it_and_never_to_the_router() {
+    if !has_kprobes() {
+        return;
+    }
+    let (records, [sender, receiver]) = forwarded_traffic("probes");
     for seen in &records {
-        assert_eq!(seen.text("process.pid"), None, "{seen:?}");
-        assert_eq!(seen.text("nflog.owner.method"), Some("none"), "{seen:?}");
-        let reason = seen.text("nflog.owner.reason").expect("a reason");
-        assert!(["forwarded", "no-socket"].contains(&reason), "{seen:?}");
+        if seen.text("nflog.hook") != Some("forward") {
+            assert_nobodys(seen);
+            continue;
+        }
+        let expected = if is_question(seen, &records) {
+            sender
+        } else {
+            receiver
+        };
+        assert_eq!(seen.number("process.pid"), Some(expected), "{seen:?}");
+        assert_eq!(seen.text("nflog.owner.end"), Some("source"), "{seen:?}");
     }
 }
 
-#[test]
-fn probes_give_forwarded_traffic_to_nobody() {
-    if has_kprobes() {
-        forwarded_traffic_is_nobodys("probes");
-    }
+/// Whether it goes the way of the first of them.
+fn is_question(seen: &Seen, records: &[Seen]) -> bool {
+    seen.text("source.address") == records[0].text("source.address")
 }
 
 #[test]
-fn without_probes_forwarded_traffic_is_nobodys_either() {
-    forwarded_traffic_is_nobodys("sockdiag");
+fn without_probes_forwarded_traffic_is_nobodys() {
+    let (records, _) = forwarded_traffic("sockdiag");
+    records.iter().for_each(assert_nobodys);
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::has_kprobes;
 use crate::seen::Seen;
 use crate::worker::Truth;
-use crate::world::World;
+use crate::world::Stage;
 
 /// The IP version of a case's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +64,11 @@ pub(crate) struct Case {
 }
 
 /// Runs one case; the body of every test of the matrix.
-pub(crate) fn run(number: u8, name: &'static str, family: Family, body: fn(&World, &mut Case)) {
+pub(crate) fn run<S: Stage>(number: u8, name: &'static str, family: Family, body: fn(&S, &mut Case)) {
     if !has_kprobes() {
         return;
     }
-    let world = World::shared();
+    let stage = S::shared();
     let mut case = Case {
         number,
         name,
@@ -76,8 +76,8 @@ pub(crate) fn run(number: u8, name: &'static str, family: Family, body: fn(&Worl
         failures: Vec::new(),
         judged: 0,
     };
-    body(&world, &mut case);
-    World::release(world);
+    body(&stage, &mut case);
+    S::release(stage);
     assert!(case.judged > 0, "the case judged nothing");
     assert!(case.failures.is_empty(), "{}", case.failures.join("\n"));
 }

@@ -6,7 +6,7 @@
 //! the owner can be known. Each test prints a line `MATRIX ..` per direction, from which `cargo xtask attribution` makes the
 //! table in RELIABILITY.md.
 //!
-//! All tests of one process share namespaces and one agent ([`world`]), because starting an agent takes seconds in an
+//! All tests of one process share namespaces and one agent ([`world`]; [`node`] for containers), because starting an agent takes seconds in an
 //! emulated guest; they tell their entries by ports and time. Skips, loudly, only on a kernel built without kprobes.
 
 #[path = "../support/mod.rs"]
@@ -21,11 +21,13 @@ mod seen;
 
 mod case;
 mod flow;
+mod node;
 mod worker;
 mod world;
 
 mod closed;
 mod datagrams;
+mod forwarded;
 mod handed_over;
 mod kernel;
 mod namespaces;

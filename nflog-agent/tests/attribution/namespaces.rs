@@ -41,7 +41,7 @@ fn overlap(world: &World, case: &mut Case) {
     }
 }
 
-/// The bystander listens on every address of the router, on the very port of what is forwarded.
+/// The bystander listens on every address of the router, on the very port of what is forwarded: it never is the owner.
 fn forwarded(world: &World, case: &mut Case) {
     let (mut server, mut client, mut bystander) = (world.d.worker(), world.c.worker(), world.r.worker());
     let (_, any) = bystander.listener("tcp", SocketAddr::new(case.family.any(), 0));
@@ -62,9 +62,13 @@ fn forwarded(world: &World, case: &mut Case) {
         })
     };
     let nobody = Expected::Nobody(&["forwarded", "no-socket"]);
-    for hook in ["prerouting", "forward", "postrouting"] {
+    for hook in ["prerouting", "postrouting"] {
         case.judge(hook, passing(hook), 4, &nobody);
     }
+    let (there, back): (Vec<_>, Vec<_>) =
+        passing("forward").partition(|seen| ends(seen) == Some((local, at)));
+    case.judge("forward-there", there, 3, &Expected::Owner(client.truth));
+    case.judge("forward-back", back, 1, &Expected::Owner(server.truth));
     let flow = world.c.flow("tcp", local, at);
     case.judge("output", flow.output(&entries), 3, &Expected::Owner(client.truth));
     let flow = world.d.flow("tcp", at, local);

@@ -180,6 +180,12 @@ impl Worker {
         self.ask(&format!("receive {slot} {bytes}"));
     }
 
+    /// Receives a message and sends one back to whom it came from.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, slot: Slot, bytes: usize) {
+        self.ask(&format!("answer {slot} {bytes}"));
+    }
+
     #[track_caller]
     pub(crate) fn close(&mut self, slot: Slot) {
         self.ask(&format!("close {slot}"));

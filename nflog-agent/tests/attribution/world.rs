@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,15 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    pub(crate) fn new(netns: Netns, v4: Ipv4Addr, v6: Ipv6Addr) -> Self {
+        Self {
+            inode: netns.inode(),
+            netns,
+            v4,
+            v6,
+        }
+    }
+
     pub(crate) fn address(&self, family: Family) -> IpAddr {
         match family {
             Family::V4 => self.v4.into(),
@@ -132,10 +142,43 @@ impl Site {
     }
 }
 
-/// See the module.
-pub(crate) struct World {
+/// What a test stands on: namespaces and an agent, shared by the tests that run at the same time.
+pub(crate) trait Stage: Sized + 'static {
+    /// Where those who share it find it.
+    fn shelf() -> &'static Mutex<Weak<Self>>;
+
+    fn new() -> Self;
+
+    /// The one that other tests are using, or a new one. It ends with the last test that holds it.
+    fn shared() -> Arc<Self> {
+        let mut shelf = Self::shelf().lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stage) = shelf.upgrade() {
+            return stage;
+        }
+        let new = Arc::new(Self::new());
+        *shelf = Arc::downgrade(&new);
+        new
+    }
+
+    /// Ends this test's use of it. The last user waits a little for another test to begin, which would have to make a new one.
+    fn release(stage: Arc<Self>) {
+        let end = Instant::now() + LINGER;
+        while Arc::strong_count(&stage) == 1 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(stage);
+    }
+}
+
+/// An agent, and what it has said so far.
+pub(crate) struct Watch {
     agent: Agent,
     seen: Mutex<Vec<Seen>>,
+}
+
+/// See the module.
+pub(crate) struct World {
+    watch: Watch,
     pub(crate) a: Site,
     pub(crate) b: Site,
     pub(crate) c: Site,
@@ -149,17 +192,18 @@ pub(crate) struct World {
 /// A moment: for each site, by namespace inode, the sequence number of the last packet logged before it.
 pub(crate) struct Moment(Vec<(u64, u64)>);
 
-impl World {
-    /// The one that other tests are using, or a new one. It ends with the last test that holds it.
-    pub(crate) fn shared() -> Arc<Self> {
-        static WORLD: Mutex<Weak<World>> = Mutex::new(Weak::new());
-        let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(world) = world.upgrade() {
-            return world;
-        }
-        let new = Arc::new(Self::new());
-        *world = Arc::downgrade(&new);
-        new
+impl Deref for World {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        &self.watch
+    }
+}
+
+impl Stage for World {
+    fn shelf() -> &'static Mutex<Weak<Self>> {
+        static SHELF: Mutex<Weak<World>> = Mutex::new(Weak::new());
+        &SHELF
     }
 
     fn new() -> Self {
@@ -195,7 +239,29 @@ impl World {
         c.nft(&client_nat(alias, &port_d));
         d.nft(SERVER_NAT);
         r.nft(ROUTER_RULES);
-        let paths = [&a, &b, &c, &d, &r, &m].map(|netns| netns.path().display().to_string());
+        let watch = Watch::start(&[&a, &b, &c, &d, &r, &m]);
+        let site = Site::new;
+        Self {
+            watch,
+            a: site(a, port_a.v4, port_a.v6),
+            b: site(b, port_b.v4, port_b.v6),
+            alias: [alias.0.into(), alias.1.into()],
+            c: site(c, port_c.v4, port_c.v6),
+            d: site(d, port_d.v4, port_d.v6),
+            r: site(r, port_r.v4, port_r.v6),
+            m: site(m, v4, v6),
+        }
+    }
+}
+
+impl Watch {
+    /// Starts an agent for group 9 of these namespaces.
+    #[track_caller]
+    pub(crate) fn start(namespaces: &[&Netns]) -> Self {
+        let paths: Vec<_> = namespaces
+            .iter()
+            .map(|netns| netns.path().display().to_string())
+            .collect();
         let agent = Agent::start(
             &[
                 "--group",
@@ -209,32 +275,10 @@ impl World {
             ],
             &[],
         );
-        let site = |netns: Netns, v4, v6| Site {
-            inode: netns.inode(),
-            netns,
-            v4,
-            v6,
-        };
         Self {
             agent,
             seen: Mutex::default(),
-            a: site(a, port_a.v4, port_a.v6),
-            b: site(b, port_b.v4, port_b.v6),
-            alias: [alias.0.into(), alias.1.into()],
-            c: site(c, port_c.v4, port_c.v6),
-            d: site(d, port_d.v4, port_d.v6),
-            r: site(r, port_r.v4, port_r.v6),
-            m: site(m, v4, v6),
         }
-    }
-
-    /// Ends this test's use of it. The last user waits a little for another test to begin, which would have to make a new one.
-    pub(crate) fn release(world: Arc<Self>) {
-        let end = Instant::now() + LINGER;
-        while Arc::strong_count(&world) == 1 && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        drop(world);
     }
 
     /// Now.

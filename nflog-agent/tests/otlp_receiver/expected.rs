@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nflog_agent::owner::Owner;
+use nflog_agent::owner::{End, Owner};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::record::{Device, Direction};
 use nflog_agent::workload::{Process, Workload};
@@ -115,6 +115,7 @@ pub(crate) fn attributes(sample: &Sample) -> Map {
     }
     map.put("nflog.owner.method", sample.attribution.method_name());
     map.known("nflog.owner.reason", sample.attribution.reason_name());
+    map.known("nflog.owner.end", sample.attribution.end().map(End::name));
     if let Some(owner) = sample.attribution.owner() {
         expected_owner(owner, sample.process.as_ref(), &mut map);
     }

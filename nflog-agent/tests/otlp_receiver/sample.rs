@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nflog_agent::owner::{Attribution, Comm, Method, Owner, Reason};
+use nflog_agent::owner::{Attribution, Comm, End, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::process::{Arguments, Parent};
 use nflog_agent::record::{Device, Direction, Record, TimeSource};
@@ -182,6 +182,7 @@ pub(crate) fn varied() -> Vec<Sample> {
             cgroup_id: Some(4_294_967_301),
         },
         method: Method::Accepted,
+        end: End::Destination,
     };
     let sample = |at: u32| {
         let index = at as usize;

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use namespace::{Namespace, pair};
-use nflog_agent::owner::{Attribution, DiagError as OpenError, Method, Place, Reason, SockDiag};
+use nflog_agent::owner::{Attribution, DiagError as OpenError, End, Method, Place, Reason, SockDiag};
 use nflog_agent::packet::{Packet, Transport};
 use worker::Worker;
 
@@ -102,12 +102,13 @@ fn ask<P: Into<Place> + Copy>(diag: &mut SockDiag, place: P, packet: &Packet) ->
 #[track_caller]
 fn assert_owner(diag: &mut SockDiag, hook: u8, packet: &Packet, pid: u32) {
     match ask(diag, hook, packet) {
-        Attribution::Owned { owner, method } => {
+        Attribution::Owned { owner, method, end } => {
             assert_eq!(
                 (owner.pid, method),
                 (pid, Method::SockDiag),
                 "hook {hook}: {packet:?}"
             );
+            assert_eq!(end, End::at_hook(hook));
             assert_eq!(owner.uid, 0);
             assert_eq!(owner.comm.as_bytes(), comm(pid).as_bytes());
             assert_eq!(

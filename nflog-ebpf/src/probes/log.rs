@@ -4,13 +4,15 @@ use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
-use nflog_common::{Answer, Fingerprint, Logged, PacketKey, PortKey, SocketTuple, Stat, method, reason};
+use nflog_common::{
+    Answer, Fingerprint, Logged, PacketKey, PortKey, SocketTuple, Stat, continuation, end, method, reason,
+};
 
 use crate::kernel::{Pointer, monotonic};
 use crate::lookup::{
     Found, by_closing, by_exact_port, by_listener, by_port, by_request, by_socket, by_tombstone, by_tuple,
 };
-use crate::maps::{ANSWERS, GROUPS, NAMESPACES, REFUSED, WORK, Work, count, offset};
+use crate::maps::{ANSWERS, CONTINUATIONS, Ends, GROUPS, NAMESPACES, REFUSED, WORK, Work, count, offset};
 use crate::packet::{
     ECHO_REPLY, IPPROTO_ICMP, IPPROTO_ICMPV6, LATER_FRAGMENT, NF_INET_FORWARD, NF_INET_LOCAL_IN,
     NF_INET_LOCAL_OUT, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, parse, socket_tuple,
@@ -61,11 +63,23 @@ fn logged(ctx: &ProbeContext) -> Option<()> {
         count(Stat::Unparsable);
         return None;
     };
+    work.detail = detail;
+    work.ends = Ends {
+        source_netns: 0,
+        destination_netns: 0,
+        peer: 0,
+        owner: end::UNSET,
+        lack: reason::UNSET,
+    };
+    if hook == NF_INET_FORWARD {
+        // SAFETY: what has to be done is done, and the other program finds it in `WORK`. Without one this goes on.
+        unsafe { CONTINUATIONS.tail_call(ctx, continuation::SENDER) };
+    }
     let found = find(skb, work, detail).unwrap_or(Found::nobody(reason::NO_SOCKET));
     if let Found::Owner { .. } = found {
         count(Stat::Attributed);
     }
-    answer(ctx, &mut work.logged, found);
+    answer(ctx, work, found);
     Some(())
 }
 
@@ -104,6 +118,7 @@ fn find(skb: Pointer, work: &mut Work, detail: u16) -> Option<Found> {
         },
         tuple,
         port,
+        ..
     } = work;
     if key.hook == NF_INET_FORWARD {
         return Some(Found::nobody(reason::FORWARDED));
@@ -226,8 +241,9 @@ fn unknown(sock: Sock) -> u8 {
 
 /// Hands the answer to the agent.
 #[inline(always)]
-fn answer(ctx: &ProbeContext, logged: &mut Logged, found: Found) {
-    fill(&mut logged.answer, found);
+pub(super) fn answer(ctx: &ProbeContext, work: &mut Work, found: Found) {
+    let Work { logged, ends, .. } = work;
+    fill(&mut logged.answer, found, ends);
     logged.at = monotonic();
     logged.pad = 0;
     let answer = &logged.answer;
@@ -245,9 +261,12 @@ fn answer(ctx: &ProbeContext, logged: &mut Logged, found: Found) {
 }
 
 #[inline(always)]
-fn fill(answer: &mut Answer, found: Found) {
+fn fill(answer: &mut Answer, found: Found, ends: &Ends) {
     answer.pad = 0;
-    answer.pad2 = 0;
+    answer.peer = ends.peer;
+    answer.end = ends.owner;
+    answer.source_netns = ends.source_netns;
+    answer.destination_netns = ends.destination_netns;
     match found {
         Found::Owner { owner, method } => {
             // SAFETY: points into a live map value.

@@ -2,6 +2,7 @@
 
 mod death;
 mod endpoint;
+mod forward;
 mod handshake;
 mod log;
 mod noop;

@@ -233,6 +233,10 @@ fn same(one: &Answer, other: &Answer) -> bool {
         && one.owner.exec_id == other.owner.exec_id
         && (one.method == nobody) == (other.method == nobody)
         && one.reason == other.reason
+        && one.end == other.end
+        && one.source_netns == other.source_netns
+        && one.destination_netns == other.destination_netns
+        && one.peer == other.peer
 }
 
 #[cfg(test)]
@@ -274,8 +278,11 @@ mod tests {
             },
             method: if tgid == 0 { method::NONE } else { method::SOCKET },
             reason: if tgid == 0 { reason::NO_SOCKET } else { 0 },
+            end: 0,
             pad: 0,
-            pad2: 0,
+            source_netns: 0,
+            destination_netns: 0,
+            peer: 0,
         }
     }
 

@@ -118,6 +118,20 @@ impl<'a> Btf<'a> {
         Err(BtfError::Missing { structure, member })
     }
 
+    /// Size of `structure`, bytes.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn size(&self, structure: &'static str) -> Result<u32, BtfError> {
+        (1..self.starts.len())
+            .filter(|&id| self.is_composite(id) && self.name(id) == Some(structure.as_bytes()))
+            .find_map(|id| self.raw(self.starts.get(id)? + 8))
+            .ok_or(BtfError::Missing {
+                structure,
+                member: "",
+            })
+    }
+
     fn path(&self, id: usize, path: &str) -> Option<Member> {
         let mut total = Member {
             bit_offset: 0,

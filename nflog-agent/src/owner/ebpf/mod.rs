@@ -5,6 +5,7 @@
 mod answers;
 mod btf;
 mod error;
+mod forward;
 mod noop;
 mod offsets;
 mod probes;
@@ -35,11 +36,14 @@ pub use verify::{Verified, verify};
 
 use super::connection::{Claim, Connection, TCP, contradicts};
 use super::key::{fingerprint, packet_key};
-use super::{Attribution, Comm, Method, Owner, Reason};
+use super::{Attribution, Comm, End, Method, Owner, Reason};
 use crate::packet::Packet;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nflog-ebpf.o"));
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// `NF_INET_FORWARD`.
+const FORWARD: u8 = 2;
 
 /// Loaded and attached probes. Dropping it detaches them.
 pub struct Probes {
@@ -76,10 +80,14 @@ impl Probes {
         log_level: Option<aya_log::Level>,
         sizes: MapSizes,
     ) -> Result<Self, OpenError> {
-        let (mut ebpf, offsets) = load(log_level, sizes)?;
+        let (mut ebpf, fields) = load(log_level, sizes)?;
         watch(&mut ebpf, groups)?;
-        let followed = offsets.and_then(|()| process::follow(&mut ebpf));
-        let missing = attach_all(&mut ebpf)?;
+        let followed = fields.process.and_then(|()| process::follow(&mut ebpf));
+        let continued = fields
+            .forwarding
+            .and_then(|()| probes::continue_log_probe(&mut ebpf));
+        let mut missing = attach_all(&mut ebpf)?;
+        missing.extend(continued.err());
         // The probes see all that is opened from here on, and what they saw is never overwritten.
         let outcome = seed::seed(&mut ebpf);
         let statistics = Statistics::of(probes::loaded(&ebpf));
@@ -250,8 +258,12 @@ impl Lookup<'_> {
         };
         let print = fingerprint(key, sighting.packet, sighting.payload);
         let told = unpoisoned(&self.probes.answers).find(&key, print.as_ref(), sighting.logged);
+        let end = End::at_hook(sighting.hook);
         let (first, changed) = match told {
-            Told::Answer(answer) => (attribution(&answer), false),
+            Told::Answer(answer) if sighting.hook == FORWARD => {
+                return self.forwarded(&answer, &key, sighting);
+            }
+            Told::Answer(answer) => (attribution(&answer, end), false),
             Told::Nothing => (Attribution::Unowned(Reason::Missed), false),
             Told::Changed => (Attribution::Unowned(Reason::Ambiguous), true),
         };
@@ -262,10 +274,10 @@ impl Lookup<'_> {
             Some(Claim::Socket { ends, closing }) => match check(first, changed, &ends, &key) {
                 Ok(answer) => Ok(answer),
                 Err(reason) if ends.protocol == TCP => {
-                    let second = self
-                        .probes
-                        .sockets
-                        .connection(&ends, closing, sighting.logged.after)?;
+                    let second =
+                        self.probes
+                            .sockets
+                            .connection(&ends, closing, sighting.logged.after, end)?;
                     Ok(second.unwrap_or(Attribution::Unowned(reason)))
                 }
                 Err(reason) => Ok(Attribution::Unowned(reason)),
@@ -314,11 +326,17 @@ fn check(
     }
 }
 
-fn attribution(answer: &Answer) -> Attribution {
+/// An answer that a program gave; `end` is that of its owner if the answer does not say.
+fn attribution(answer: &Answer, end: End) -> Attribution {
     match method(answer.method) {
         Some(method) => Attribution::Owned {
             owner: owner(&answer.owner),
             method,
+            end: match answer.end {
+                nflog_common::end::SOURCE => End::Source,
+                nflog_common::end::DESTINATION => End::Destination,
+                _ => end,
+            },
         },
         None => Attribution::Unowned(no_owner(answer.reason)),
     }
@@ -373,7 +391,7 @@ pub struct MapSizes {
     /// Sockets whose owner is known at the same time, over all namespaces. One more stays unknown and is counted as
     /// [`Stat::SocketMapError`]; a known one is never pushed out.
     pub sockets: u32,
-    /// Bytes of the ring buffer with the answers for packets that are logged and not read yet, 144 for each; a power of two and
+    /// Bytes of the ring buffer with the answers for packets that are logged and not read yet, 152 for each; a power of two and
     /// a multiple of the page size. One more is lost and counted as [`Stat::AnswerLost`].
     pub answers: u32,
     /// Bytes of the ring buffer for what happens to processes; a power of two and a multiple of the page size. An event takes
@@ -395,18 +413,22 @@ impl Default for MapSizes {
     }
 }
 
-/// Creates the maps and makes the programs ready to be loaded; also says whether processes can be followed.
-fn load(
-    log_level: Option<aya_log::Level>,
-    sizes: MapSizes,
-) -> Result<(Ebpf, Result<(), OpenError>), OpenError> {
+/// Whether this kernel has the fields that only a part of the programs needs.
+struct Fields {
+    process: Result<(), OpenError>,
+    forwarding: Result<(), OpenError>,
+}
+
+/// Creates the maps and makes the programs ready to be loaded.
+fn load(log_level: Option<aya_log::Level>, sizes: MapSizes) -> Result<(Ebpf, Fields), OpenError> {
     probes::require_kprobes(Path::new("/sys"))?;
     let btf = fs::read(KERNEL_BTF).map_err(|source| OpenError::NoBtf {
         path: KERNEL_BTF,
         source,
     })?;
     let btf = btf::Btf::parse(&btf)?;
-    let offsets = offsets::find(&btf)?;
+    let mut offsets = offsets::find(&btf)?;
+    let forwarding = offsets::find_forwarding(&btf).map(|fields| offsets.forwarding = fields);
     let process = offsets::find_process(&btf);
     let process_offsets: ProcessOffsets = process.as_ref().copied().unwrap_or_default();
     let arguments = u8::from(sizes.process_arguments);
@@ -416,15 +438,19 @@ fn load(
         loader.map_max_entries(map, sizes.sockets);
     }
     loader.map_max_entries("ANSWERS", sizes.answers);
-    loader
+    let ebpf = loader
         .map_max_entries(process::MAP, sizes.process_events)
         .override_global("PROCESS_OFFSETS", &process_offsets, true)
         .override_global("PROCESS_ARGS", &arguments, true)
         .override_global("OFFSETS", &offsets, true)
         .override_global(aya_log::LEVEL, &level, true)
         .load(OBJECT)
-        .map(|ebpf| (ebpf, process.map(|_| ()).map_err(OpenError::Btf)))
-        .map_err(|source| OpenError::Load(Box::new(source)))
+        .map_err(|source| OpenError::Load(Box::new(source)))?;
+    let fields = Fields {
+        process: process.map(|_| ()).map_err(OpenError::Btf),
+        forwarding: forwarding.map_err(OpenError::Btf),
+    };
+    Ok((ebpf, fields))
 }
 
 /// Sets the bit of each group in the programs' filter.
@@ -459,7 +485,11 @@ mod tests {
     };
 
     const fn by(method: Method) -> Attribution {
-        Attribution::Owned { owner: OWNER, method }
+        Attribution::Owned {
+            owner: OWNER,
+            method,
+            end: End::Source,
+        }
     }
 
     /// A packet of TCP from port 1 of one address to port 2 of another, and the ends of its sender or receiver.

@@ -1,6 +1,6 @@
 //! The field offsets that the eBPF programs read, looked up in the running kernel's BTF.
 
-use nflog_common::{Field, Offsets, ProcessOffsets};
+use nflog_common::{Field, ForwardingOffsets, Offsets, ProcessOffsets};
 
 use super::btf::{Btf, BtfError, Member};
 
@@ -63,6 +63,52 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sock_shutdown: small_field(btf.member("sock", "sk_shutdown")?, "sock", "sk_shutdown")?,
         nf_loginfo_type: at("nf_loginfo", "type")?,
         nf_loginfo_ulog_group: at("nf_loginfo", "u.ulog.group")?,
+        forwarding: ForwardingOffsets::default(),
+    })
+}
+
+/// Finds the fields that forwarded packets need.
+///
+/// # Errors
+/// Names the first struct member that this kernel does not have.
+pub(super) fn find_forwarding(btf: &Btf<'_>) -> Result<ForwardingOffsets, BtfError> {
+    let at = |structure, path| {
+        btf.member(structure, path)
+            .and_then(|member| byte_offset(member, structure, path))
+    };
+    Ok(ForwardingOffsets {
+        sk_buff_mac_header: at("sk_buff", "mac_header")?,
+        net_device_priv: at("net_device", "priv").or_else(|_| device_priv(btf))?,
+        net_device_rtnl_link_ops: at("net_device", "rtnl_link_ops")?,
+        net_device_nd_net: at("net_device", "nd_net.net")?,
+        net_device_flags: at("net_device", "flags")?,
+        net_device_dev_addr: at("net_device", "dev_addr")?,
+        net_device_dev_list: at("net_device", "dev_list")?,
+        net_device_lower: at("net_device", "adj_list.lower")?,
+        net_device_ip_ptr: at("net_device", "ip_ptr")?,
+        net_device_ip6_ptr: at("net_device", "ip6_ptr")?,
+        netdev_adjacent_dev: at("netdev_adjacent", "dev")?,
+        netdev_adjacent_list: at("netdev_adjacent", "list")?,
+        rtnl_link_ops_kind: at("rtnl_link_ops", "kind")?,
+        net_dev_base_head: at("net", "dev_base_head")?,
+        net_hooks_ipv4: at("net", "nf.hooks_ipv4")?,
+        net_hooks_ipv6: at("net", "nf.hooks_ipv6")?,
+        in_device_ifa_list: at("in_device", "ifa_list")?,
+        in_ifaddr_ifa_next: at("in_ifaddr", "ifa_next")?,
+        in_ifaddr_ifa_local: at("in_ifaddr", "ifa_local")?,
+        inet6_dev_addr_list: at("inet6_dev", "addr_list")?,
+        inet6_ifaddr_addr: at("inet6_ifaddr", "addr")?,
+        inet6_ifaddr_if_list: at("inet6_ifaddr", "if_list")?,
+    })
+}
+
+/// `netdev_priv()` before 6.13: the struct's size, aligned to `NETDEV_ALIGN`.
+fn device_priv(btf: &Btf<'_>) -> Result<u16, BtfError> {
+    const NETDEV_ALIGN: u32 = 32;
+    let size = btf.size("net_device")?;
+    u16::try_from(size.next_multiple_of(NETDEV_ALIGN)).map_err(|_| BtfError::Missing {
+        structure: "net_device",
+        member: "priv",
     })
 }
 
@@ -173,5 +219,15 @@ mod tests {
         assert!(offsets.sock_shutdown.mask.count_ones() >= 2);
         let process = find_process(&Btf::parse(&data).unwrap()).unwrap();
         assert!(process.task_self_exec_id > 0 && process.mm_arg_start < process.mm_arg_end);
+    }
+
+    #[test]
+    fn running_kernel_has_every_field_that_forwarded_packets_need() {
+        let data = std::fs::read("/sys/kernel/btf/vmlinux").expect("this kernel has BTF");
+        let btf = Btf::parse(&data).unwrap();
+        let offsets = find_forwarding(&btf).unwrap();
+        assert_eq!(offsets.netdev_adjacent_dev, 0);
+        // Where the kernel says it and where it follows from the size are the same place.
+        assert_eq!(offsets.net_device_priv, device_priv(&btf).unwrap());
     }
 }

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::programs::KProbe;
+use aya::maps::ProgramArray;
+use aya::programs::{KProbe, ProgramError};
+
+use nflog_common::continuation;
 
 use super::OpenError;
 use super::process::TRACEPOINTS;
@@ -100,41 +103,68 @@ pub(super) fn attach_all(ebpf: &mut Ebpf) -> Result<Vec<OpenError>, OpenError> {
     Ok(missing)
 }
 
+/// The programs that the log probe goes on in for forwarded packets.
+const CONTINUATIONS: [(u32, &str); 2] = [
+    (continuation::SENDER, "nf_log_sender"),
+    (continuation::RECEIVER, "nf_log_receiver"),
+];
+
+/// Lets the log probe go on in other programs for forwarded packets, which have no owner without them.
+pub(super) fn continue_log_probe(ebpf: &mut Ebpf) -> Result<(), OpenError> {
+    const MAP: &str = "CONTINUATIONS";
+    for (index, name) in CONTINUATIONS {
+        let program = kprobe(ebpf, name)?;
+        program.load().map_err(|source| refused(name, source))?;
+        let fd = program
+            .fd()
+            .and_then(|fd| Ok(fd.try_clone()?))
+            .map_err(|source| refused(name, source))?;
+        let map = ebpf.map_mut(MAP).ok_or(OpenError::NoMap { name: MAP })?;
+        ProgramArray::try_from(map)?.set(index, &fd, 0)?;
+    }
+    Ok(())
+}
+
 /// Kernel ids and names of the programs that are loaded, each once.
 pub(super) fn loaded(ebpf: &Ebpf) -> Vec<(u32, &'static str)> {
     let mut loaded: Vec<(u32, &str)> = Vec::new();
-    let tracepoints = TRACEPOINTS.iter().map(|(program, _)| program);
-    for name in PROBES
-        .iter()
-        .map(|Probe { program, .. }| program)
-        .chain(tracepoints)
-    {
+    let attached = PROBES.iter().map(|probe| probe.program);
+    let tracepoints = TRACEPOINTS.iter().map(|(program, _)| *program);
+    let continued = CONTINUATIONS.map(|(_, name)| name);
+    for name in attached.chain(tracepoints).chain(continued) {
         // One that stands in for another may not be loaded: it has no information then.
-        if loaded.iter().all(|(_, known)| known != name)
+        if loaded.iter().all(|(_, known)| *known != name)
             && let Some(program) = ebpf.program(name)
             && let Ok(info) = program.info()
         {
-            loaded.push((info.id(), *name));
+            loaded.push((info.id(), name));
         }
     }
     loaded
 }
 
 fn attach(ebpf: &mut Ebpf, name: &'static str, symbol: &'static str) -> Result<(), OpenError> {
-    let refused = |source| OpenError::Program {
-        name,
-        source: Box::new(source),
-    };
-    let program = ebpf.program_mut(name).ok_or(OpenError::NoProgram { name })?;
-    let program: &mut KProbe = program.try_into().map_err(refused)?;
+    let program = kprobe(ebpf, name)?;
     if program.fd().is_err() {
-        program.load().map_err(refused)?;
+        program.load().map_err(|source| refused(name, source))?;
     }
     program.attach(symbol, 0).map_err(|source| OpenError::Attach {
         symbol,
         source: Box::new(source),
     })?;
     Ok(())
+}
+
+fn kprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut KProbe, OpenError> {
+    let program = ebpf.program_mut(name).ok_or(OpenError::NoProgram { name })?;
+    program.try_into().map_err(|source| refused(name, source))
+}
+
+fn refused(name: &'static str, source: ProgramError) -> OpenError {
+    OpenError::Program {
+        name,
+        source: Box::new(source),
+    }
 }
 
 /// A kernel with kprobes shows their PMU (4.17 and later) or the tracefs file; one without shows neither.

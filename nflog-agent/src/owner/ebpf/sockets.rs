@@ -8,7 +8,7 @@ use aya::maps::{HashMap, MapData, MapError};
 use nflog_common::{SocketOwner, SocketTuple, TOMBSTONE_NS, Tombstone, TrackedSocket};
 
 use super::{OpenError, found, method, owner, take};
-use crate::owner::{Attribution, Method, Reason};
+use crate::owner::{Attribution, End, Method, Reason};
 
 /// The maps of `nflog-ebpf/src/maps.rs` that name sockets.
 pub(super) struct Sockets {
@@ -27,13 +27,14 @@ impl Sockets {
         })
     }
 
-    /// Whose the TCP connection with these ends is, for a packet logged after `logged_after` (`CLOCK_MONOTONIC` ns). `closing`:
+    /// Whose the TCP connection with these ends is, which is the packet's `end`, for a packet logged after `logged_after` (`CLOCK_MONOTONIC` ns). `closing`:
     /// the packet was logged when an end of the connection had been seen. `None` if there is no such connection.
     pub(super) fn connection(
         &self,
         ends: &SocketTuple,
         closing: bool,
         logged_after: u64,
+        end: End,
     ) -> Result<Option<Attribution>, MapError> {
         if let Some(address) = found(self.tuples.get(ends, 0))?
             && let Some(socket) = found(self.sockets.get(&address, 0))?
@@ -42,7 +43,7 @@ impl Sockets {
             // The kernel may use an element anew while it is copied out.
             let again = found(self.sockets.get(&address, 0))?;
             return Ok(Some(if again == Some(socket) {
-                living(&socket, logged_after)
+                living(&socket, logged_after, end)
             } else {
                 Attribution::Unowned(Reason::Ambiguous)
             }));
@@ -53,31 +54,32 @@ impl Sockets {
         if found(self.tombstones.get(ends, 0))? != Some(stone) {
             return Ok(Some(Attribution::Unowned(Reason::Ambiguous)));
         }
-        Ok(buried(&stone, closing, logged_after))
+        Ok(buried(&stone, closing, logged_after, end))
     }
 }
 
-fn living(socket: &TrackedSocket, logged_after: u64) -> Attribution {
+fn living(socket: &TrackedSocket, logged_after: u64, end: End) -> Attribution {
     if method(socket.method).is_none() || socket.shared != 0 || socket.since > logged_after {
         return Attribution::Unowned(Reason::Ambiguous);
     }
-    named(&socket.owner)
+    named(&socket.owner, end)
 }
 
 /// A packet logged after the death is the closed connection's only while conntrack, too, sees it close: a connection that has
 /// begun since, and of which no probe heard, is open.
-fn buried(stone: &Tombstone, closing: bool, logged_after: u64) -> Option<Attribution> {
+fn buried(stone: &Tombstone, closing: bool, logged_after: u64, end: End) -> Option<Attribution> {
     if stone.since > logged_after {
         return Some(Attribution::Unowned(Reason::Ambiguous));
     }
     let dead_for = logged_after.saturating_sub(stone.died_at);
-    (dead_for == 0 || (closing && dead_for <= TOMBSTONE_NS)).then(|| named(&stone.owner))
+    (dead_for == 0 || (closing && dead_for <= TOMBSTONE_NS)).then(|| named(&stone.owner, end))
 }
 
-fn named(socket: &SocketOwner) -> Attribution {
+fn named(socket: &SocketOwner, end: End) -> Attribution {
     Attribution::Owned {
         owner: owner(socket),
         method: Method::Conntrack,
+        end,
     }
 }
 
@@ -128,15 +130,21 @@ mod tests {
     #[test]
     fn a_connection_that_changed_hands_after_the_earliest_log_time_is_ambiguous() {
         for method in [method::SOCKET, method::ACCEPTED, method::INHERITED] {
-            assert_eq!(living(&socket(0, method), 0), named(&OWNER));
-            assert_eq!(living(&socket(100, method), 100), named(&OWNER));
             assert_eq!(
-                living(&socket(101, method), 100),
+                living(&socket(0, method), 0, End::Source),
+                named(&OWNER, End::Source)
+            );
+            assert_eq!(
+                living(&socket(100, method), 100, End::Source),
+                named(&OWNER, End::Source)
+            );
+            assert_eq!(
+                living(&socket(101, method), 100, End::Source),
                 Attribution::Unowned(Reason::Ambiguous)
             );
         }
         assert_eq!(
-            living(&socket(0, method::NONE), 0),
+            living(&socket(0, method::NONE), 0, End::Source),
             Attribution::Unowned(Reason::Ambiguous)
         );
     }
@@ -150,16 +158,16 @@ mod tests {
         };
         let cases = [
             (false, 49, Some(Attribution::Unowned(Reason::Ambiguous))),
-            (false, 50, Some(named(&OWNER))),
-            (false, 100, Some(named(&OWNER))),
+            (false, 50, Some(named(&OWNER, End::Source))),
+            (false, 100, Some(named(&OWNER, End::Source))),
             (false, 101, None),
-            (true, 101, Some(named(&OWNER))),
-            (true, 100 + TOMBSTONE_NS, Some(named(&OWNER))),
+            (true, 101, Some(named(&OWNER, End::Source))),
+            (true, 100 + TOMBSTONE_NS, Some(named(&OWNER, End::Source))),
             (true, 101 + TOMBSTONE_NS, None),
         ];
         for (closing, logged_after, expected) in cases {
             assert_eq!(
-                buried(&stone, closing, logged_after),
+                buried(&stone, closing, logged_after, End::Source),
                 expected,
                 "{closing} {logged_after}"
             );

@@ -58,7 +58,7 @@ use self::ping::PingSockets;
 use self::ports::Ports;
 use self::route::LocalAddresses;
 use self::select::Tcp;
-use crate::owner::{Attribution, Method, Reason};
+use crate::owner::{Attribution, End, Method, Reason};
 use crate::packet::Packet;
 
 const PROC: &str = "/proc";
@@ -182,7 +182,7 @@ impl SockDiag {
             | (Role::Receives, ICMP_ECHO_REPLY | ICMPV6_ECHO_REPLY) => {
                 let inodes = self.ping.find(flow).map_err(|_| Reason::Missed)?;
                 // Without a ping socket it is a raw socket's, or that of a process that has finished.
-                self.owner_of(&inodes)
+                self.owner_of(flow.role, &inodes)
                     .map_err(|lack| lack.map_or(Reason::Missed, reason))
             }
             // The kernel itself answers pings.
@@ -192,7 +192,7 @@ impl SockDiag {
 
     fn common_owner(&mut self, flow: &Flow, sockets: &[Socket]) -> Result<Attribution, Reason> {
         let inodes: Vec<u32> = sockets.iter().map(|socket| socket.inode).collect();
-        match self.owner_of(&inodes) {
+        match self.owner_of(flow.role, &inodes) {
             Ok(attribution) => Ok(attribution),
             Err(None) => Err(Reason::NoSocket),
             // Nobody holds it: has it been closed meanwhile, or is it not a process's?
@@ -207,7 +207,7 @@ impl SockDiag {
     }
 
     /// The process that holds all of these sockets; `Err(None)` if there are no sockets.
-    fn owner_of(&mut self, inodes: &[u32]) -> Result<Attribution, Option<Lack>> {
+    fn owner_of(&mut self, role: Role, inodes: &[u32]) -> Result<Attribution, Option<Lack>> {
         let mut common = None;
         for &inode in inodes {
             let owner = self.holders.owner(inode)?;
@@ -220,6 +220,10 @@ impl SockDiag {
         Ok(Attribution::Owned {
             owner,
             method: Method::SockDiag,
+            end: match role {
+                Role::Receives => End::Destination,
+                Role::Sends => End::Source,
+            },
         })
     }
 

@@ -11,7 +11,7 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     AddressFamily, Protocol, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType, accept, bind, connect, getsockname, listen,
-    recv, recvmsg, send, sendmsg_addr, sendto, socket,
+    recv, recvfrom, recvmsg, send, sendmsg_addr, sendto, socket,
 };
 
 use super::{HEIR, Slot, program};
@@ -70,6 +70,13 @@ impl Hands {
             ["send-to", slot, bytes, address] => {
                 let to = parse(address)?;
                 let sent = sendto(self.get(slot)?, &message(bytes)?, SendFlags::NOSIGNAL, &to)?;
+                Ok(sent.to_string())
+            }
+            ["answer", slot, bytes] => {
+                let (fd, mut space) = (self.get(slot)?, [0; 2048]);
+                let (_, _, from) = recvfrom(fd, &mut space, RecvFlags::empty())?;
+                let from = SocketAddr::try_from(from.ok_or(ErrorKind::NotFound)?)?;
+                let sent = sendto(fd, &message(bytes)?, SendFlags::NOSIGNAL, &from)?;
                 Ok(sent.to_string())
             }
             ["receive", slot, bytes] => receive(self.get(slot)?, number(bytes)?),
