@@ -278,7 +278,13 @@ impl Lookup<'_> {
                         self.probes
                             .sockets
                             .connection(&ends, closing, sighting.logged.after, end)?;
-                    Ok(second.unwrap_or(Attribution::Unowned(reason)))
+                    Ok(match second {
+                        // That the probe did not run is why nothing better is known.
+                        Some(Attribution::Unowned(_)) if reason == Reason::Missed => {
+                            Attribution::Unowned(reason)
+                        }
+                        _ => second.unwrap_or(Attribution::Unowned(reason)),
+                    })
                 }
                 Err(reason) => Ok(Attribution::Unowned(reason)),
             },
