@@ -196,7 +196,8 @@ fn what_the_daemonset_refers_to_is_there() {
 
 #[test]
 fn only_variables_that_the_agent_reads_are_set() {
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 8] = [
+        "NFLOG_AGENT_SPOOL",
         "OTEL_EXPORTER_OTLP_COMPRESSION",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_EXPORTER_OTLP_HEADERS",
