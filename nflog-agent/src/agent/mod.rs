@@ -3,6 +3,7 @@
 //! Start: settings, privileges, probes, readers, exporter. Probes come before the readers bind their groups, so that the
 //! first entry already has its owner. Then `serve` runs until the end. Stop: readers unbind and drain, then the exporter delivers what is queued.
 
+mod attributions;
 mod descriptors;
 mod devices;
 mod error;
@@ -34,6 +35,7 @@ use crate::process::Processes;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
+use attributions::Attributions;
 use devices::Devices;
 use gaps::Gaps;
 use netns::{Counts, Named, Namespace, own_inode};
@@ -85,6 +87,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         queue: &queue,
         probes: probes.as_ref(),
         counts: Arc::default(),
+        attributions: Arc::default(),
         processes: processes.as_ref().map(|(processes, _)| processes),
     };
     descriptors::allow_many();
@@ -134,6 +137,7 @@ struct Agent<'a> {
     queue: &'a ExportQueue,
     probes: Option<&'a Probes>,
     counts: Arc<Counts>,
+    attributions: Arc<Attributions>,
     processes: Option<&'a Arc<Processes>>,
 }
 
@@ -223,6 +227,7 @@ impl<'a> Agent<'a> {
             devices,
             batcher: Batcher::new(encoder, self.output.policy(), self.queue.clone()),
             ledger: Arc::clone(self.ledger),
+            attributions: Arc::clone(&self.attributions),
             gaps: Gaps::new(netns),
             seen: Loss::default(),
             flush_timeout: config.timeout(),
@@ -238,6 +243,7 @@ impl<'a> Agent<'a> {
             return Ok(None);
         };
         let mut families = Vec::from(self.counts.metrics());
+        families.extend(self.attributions.metrics());
         if let Some(probes) = self.probes {
             families.push(probes::metric(probes.counters()));
             families.push(probes::left_out_metric(probes.statistics()));
@@ -277,6 +283,7 @@ impl<'a> Agent<'a> {
     /// The account, on standard error.
     fn summary(&self, delivered: bool) {
         tracing::info!("{}", self.ledger.snapshot());
+        tracing::info!("owners: {}", self.attributions);
         if !self.args.netns_of_cgroup.is_empty() {
             tracing::info!("network namespaces: {}", self.counts);
         }

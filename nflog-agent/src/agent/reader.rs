@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::attributions::Attributions;
 use super::devices::Devices;
 use super::gaps::Gaps;
 use super::owners::Owners;
@@ -86,6 +87,7 @@ pub(super) struct Stage<'a> {
     pub(super) devices: Devices,
     pub(super) batcher: Batcher,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) attributions: Arc<Attributions>,
     pub(super) gaps: Gaps,
     pub(super) seen: Loss,
     pub(super) flush_timeout: Duration,
@@ -151,6 +153,7 @@ impl Stage<'_> {
             entry.network_payload(),
         );
         let attribution = self.owners.find(entry, &packet, logged);
+        self.attributions.count(&attribution);
         let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
         for index in [
             entry.indev(),

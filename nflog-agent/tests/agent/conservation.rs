@@ -41,7 +41,21 @@ fn assert_account(ended: &Ended, counter: u64) {
     assert_eq!(ended.count("exported"), received, "{}", ended.messages());
     let records = Seen::from_json(&ended.stdout);
     assert_eq!(records.len() as u64, received, "records on standard output");
+    assert_eq!(attributed(ended), received, "{}", ended.messages());
     assert_eq!(ended.code, Some(0));
+}
+
+/// Packets in the line that says how owners were found, by method.
+fn attributed(ended: &Ended) -> u64 {
+    let line = ended
+        .stderr
+        .iter()
+        .find_map(|line| Some(line.split_once("owners: ")?.1));
+    let methods = line.expect("it is said").split(" (").next().unwrap_or_default();
+    methods
+        .split(", ")
+        .filter_map(|part| part.rsplit_once(' ')?.1.parse::<u64>().ok())
+        .sum()
 }
 
 #[test]
