@@ -1,7 +1,9 @@
 //! Follows the context through the instructions of a program, into the functions it calls.
 //!
-//! What may hold the context does: at a join both ways count. What can no longer be followed (arithmetic on the context, storing it
-//! elsewhere than in the own stack frame, an unknown instruction) is an error, never a read that goes unseen.
+//! Where ways meet, only what holds the context on all of them still does. The compiler has the context from the start and keeps it in
+//! one place as long as it is wanted; what holds it on some ways only has it left over there, and stands for something else.
+//! What can no longer be followed (arithmetic on the context, storing it elsewhere than in the own stack frame, an unknown instruction)
+//! is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +59,7 @@ struct Place {
     instruction: u64,
 }
 
-/// What may hold the context: registers by bit, and places in the stack frame.
+/// What holds the context: registers by bit, and places in the stack frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Holders {
     registers: u16,
@@ -74,11 +76,11 @@ impl Holders {
         self.registers |= (holds as u16) << register;
     }
 
-    /// Takes what another way may hold; whether that was new.
-    fn join(&mut self, other: &Self) -> bool {
+    /// Forgets what does not hold it on another way; whether anything was forgotten.
+    fn meet(&mut self, other: &Self) -> bool {
         let before = (self.registers, self.frame.len());
-        self.registers |= other.registers;
-        self.frame.extend(&other.frame);
+        self.registers &= other.registers;
+        self.frame.retain(|place| other.frame.contains(place));
         before != (self.registers, self.frame.len())
     }
 }
@@ -105,6 +107,50 @@ impl Instruction {
             offset: i16::from_le_bytes([low, high]),
             immediate: i32::from_le_bytes([a, b, c, d]),
         })
+    }
+
+    const fn is_of_eight_bytes(self) -> bool {
+        self.opcode & 0x18 == 0x18
+    }
+
+    /// Where control goes, and what holds the context then.
+    fn step(self, holders: &mut Holders) -> Next {
+        let Self {
+            opcode,
+            destination,
+            source,
+            offset,
+            immediate,
+        } = self;
+        match (opcode & 7, opcode) {
+            // lddw: two words
+            (0, _) => {
+                holders.set(destination, false);
+                return Next::On(2);
+            }
+            // Loads.
+            (1, _) => {
+                let restored = source == FRAME && self.is_of_eight_bytes() && holders.frame.contains(&offset);
+                holders.set(destination, restored);
+            }
+            // Stores: of an immediate value, of a register.
+            (2 | 3, _) if destination == FRAME => {
+                if opcode & 7 == 3 && self.is_of_eight_bytes() && holders.has(source) {
+                    holders.frame.insert(offset);
+                } else {
+                    holders.frame.remove(&offset);
+                }
+            }
+            // mov of 64 bits, and everything else that computes
+            (4 | 7, _) => holders.set(destination, opcode == 0xbf && holders.has(source)),
+            (5, 0x95) => return Next::Exit,
+            (5, 0x05) => return Next::On(1 + i64::from(offset)),
+            (6, 0x06) => return Next::On(1 + i64::from(immediate)),
+            (5, 0x85 | 0x8d) => holders.registers &= !CLOBBERED,
+            (5 | 6, _) => return Next::Either(1 + i64::from(offset)),
+            _ => {}
+        }
+        Next::On(1)
     }
 }
 
@@ -161,6 +207,16 @@ impl<'a> Code<'a> {
     /// Adds the offsets at which the function at `entry` reads its context, which is in `registers`.
     fn follow(&self, entry: Place, registers: u16, depth: u32, reads: &mut BTreeSet<u16>) -> Result<()> {
         ensure!(depth > 0, "more calls within calls than the kernel allows");
+        for (place, holders) in self.holders(entry, registers)? {
+            let instruction = self.instruction(place)?;
+            self.look(place, instruction, &holders, depth, reads)
+                .with_context(|| format!("instruction {}: {instruction:x?}", place.instruction))?;
+        }
+        Ok(())
+    }
+
+    /// What holds the context before each instruction of the function.
+    fn holders(&self, entry: Place, registers: u16) -> Result<BTreeMap<Place, Holders>> {
         let start = Holders {
             registers,
             ..Holders::default()
@@ -169,11 +225,7 @@ impl<'a> Code<'a> {
         let mut work = vec![entry];
         while let Some(place) = work.pop() {
             let mut holders = known[&place].clone();
-            let instruction = self.instruction(place)?;
-            let next = self
-                .step(place, instruction, &mut holders, depth, reads)
-                .with_context(|| format!("instruction {}: {instruction:x?}", place.instruction))?;
-            let ways = match next {
+            let ways = match self.instruction(place)?.step(&mut holders) {
                 Next::Exit => vec![],
                 Next::On(distance) => vec![distance],
                 Next::Either(distance) => vec![1, distance],
@@ -187,7 +239,7 @@ impl<'a> Code<'a> {
                     ..place
                 };
                 let news = match known.get_mut(&after) {
-                    Some(before) => before.join(&holders),
+                    Some(before) => before.meet(&holders),
                     None => known.insert(after, holders.clone()).is_none(),
                 };
                 if news {
@@ -195,17 +247,18 @@ impl<'a> Code<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(known)
     }
 
-    fn step(
+    /// Notes what an instruction reads of the context; an error if it does with it what is not followed.
+    fn look(
         &self,
         place: Place,
         instruction: Instruction,
-        holders: &mut Holders,
+        holders: &Holders,
         depth: u32,
         reads: &mut BTreeSet<u16>,
-    ) -> Result<Next> {
+    ) -> Result<()> {
         let Instruction {
             opcode,
             destination,
@@ -213,45 +266,20 @@ impl<'a> Code<'a> {
             offset,
             immediate,
         } = instruction;
-        let eight_bytes = opcode & 0x18 == 0x18;
         match (opcode & 7, opcode) {
-            // lddw: two words
-            (0, 0x18) => {
-                holders.set(destination, false);
-                return Ok(Next::On(2));
+            (1, _) if holders.has(source) => {
+                reads.insert(u16::try_from(offset)?);
             }
-            // Loads.
-            (1, _) => {
-                if holders.has(source) {
-                    reads.insert(u16::try_from(offset)?);
-                }
-                let restored = source == FRAME && eight_bytes && holders.frame.contains(&offset);
-                holders.set(destination, restored);
-            }
-            // Stores: of an immediate value, of a register.
             (2 | 3, _) => {
                 ensure!(!holders.has(destination), "writes to its context");
                 let saved = opcode & 7 == 3 && holders.has(source);
                 ensure!(
-                    !saved || (destination == FRAME && eight_bytes),
+                    !saved || (destination == FRAME && instruction.is_of_eight_bytes()),
                     "stores its context where it is not followed"
                 );
-                if destination == FRAME && saved {
-                    holders.frame.insert(offset);
-                } else if destination == FRAME {
-                    holders.frame.remove(&offset);
-                }
             }
-            // mov of 64 bits
-            (7, 0xbf) => holders.set(destination, holders.has(source)),
-            // Other moves: of an immediate value, or of 32 bits.
-            (4 | 7, 0xb4 | 0xb7 | 0xbc) => {
-                ensure!(
-                    opcode != 0xbc || !holders.has(source),
-                    "takes half of its context"
-                );
-                holders.set(destination, false);
-            }
+            (4 | 7, 0xb4 | 0xb7 | 0xbf) => {}
+            (4 | 7, 0xbc) => ensure!(!holders.has(source), "takes half of its context"),
             (4 | 7, _) => {
                 let from_register = opcode & 8 != 0 && opcode & 0xf0 != 0xd0;
                 ensure!(
@@ -259,21 +287,15 @@ impl<'a> Code<'a> {
                     "computes with its context"
                 );
             }
-            (5, 0x95) => return Ok(Next::Exit),
-            (5, 0x05) => return Ok(Next::On(1 + i64::from(offset))),
-            (6, 0x06) => return Ok(Next::On(1 + i64::from(immediate))),
-            (5, 0x85) => {
-                if source == 1 {
-                    let callee = self.callee(place, immediate)?;
-                    self.follow(callee, holders.registers & CLOBBERED, depth - 1, reads)?;
-                }
-                holders.registers &= !CLOBBERED;
+            (5, 0x85) if source == 1 => {
+                let callee = self.callee(place, immediate)?;
+                self.follow(callee, holders.registers & CLOBBERED, depth - 1, reads)?;
             }
             (5, 0x8d) => bail!("calls a function by pointer"),
-            (5 | 6, _) => return Ok(Next::Either(1 + i64::from(offset))),
+            (0, 0x18) | (1 | 5 | 6, _) => {}
             _ => bail!("unknown instruction"),
         }
-        Ok(Next::On(1))
+        Ok(())
     }
 
     /// The function that a call leads to. The immediate counts from the relocation's symbol, or from the next instruction.
@@ -321,11 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_of_a_jump_count_and_what_is_overwritten_does_not() {
+    fn both_ways_of_a_jump_are_followed_and_what_is_overwritten_on_one_is_not() {
         // if r0 == 0 goto +2; r2 = *(u64 *)(r1 + 8); exit; r2 = *(u64 *)(r1 + 16); exit
         assert_eq!(
             reads(&[0x0002_0015, 0x0008_1279, EXIT, 0x0010_1279, EXIT]).unwrap(),
             [8, 16]
+        );
+        // r6 = r1; if r0 == 0 goto +1; r6 = 0; r2 = *(u64 *)(r6 + 8); r2 = *(u64 *)(r1 + 16)
+        assert_eq!(
+            reads(&[0x16bf, 0x0001_0015, 0x06b7, 0x0008_6279, 0x0010_1279, EXIT]).unwrap(),
+            [16]
         );
         // r1 = 0 (lddw); r2 = *(u64 *)(r1 + 8)
         assert_eq!(reads(&[0x0118, 0, 0x0008_1279, EXIT]).unwrap(), [0; 0]);

@@ -23,7 +23,7 @@ enum Value {
     Argument(u16),
     /// What the probed function returned.
     Returned,
-    /// A field of an iterator's context, which is the same everywhere: its offset.
+    /// A field of an iterator's or a tracepoint's context, which is the same everywhere: its offset.
     Field(u16),
 }
 
@@ -93,7 +93,7 @@ fn value(section: &str, offset: u16, arch: Arch) -> Result<Value> {
     let found = match section {
         "kprobe" => argument(offset, arch).map(Value::Argument),
         "kretprobe" => (offset == return_value(arch)).then_some(Value::Returned),
-        _ if section.starts_with("iter/") => Some(Value::Field(offset)),
+        _ if section.starts_with("iter/") || section.starts_with("raw_tp/") => Some(Value::Field(offset)),
         _ => bail!("no context is known for the section"),
     };
     found.with_context(|| {
