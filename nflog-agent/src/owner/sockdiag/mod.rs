@@ -58,7 +58,7 @@ use self::ping::PingSockets;
 use self::ports::Ports;
 use self::route::LocalAddresses;
 use self::select::Tcp;
-use crate::owner::{Attribution, End, Method, Reason};
+use crate::owner::{Attribution, End, Method, Owner, Reason};
 use crate::packet::Packet;
 
 const PROC: &str = "/proc";
@@ -125,14 +125,22 @@ impl SockDiag {
         if flow.may_be_routed && !self.addresses.contains(flow.local).map_err(|_| Reason::Missed)? {
             return Err(Reason::Forwarded);
         }
-        match flow.kind {
+        let owner = match flow.kind {
             Kind::Tcp(flags) => self.find_tcp(&flow, flags),
             Kind::Udp => self.find_udp(&flow),
             Kind::Echo(kind) => self.find_ping(&flow, kind),
-        }
+        }?;
+        Ok(Attribution::Owned {
+            owner,
+            method: Method::SockDiag,
+            end: match flow.role {
+                Role::Receives => End::Destination,
+                Role::Sends => End::Source,
+            },
+        })
     }
 
-    fn find_tcp(&mut self, flow: &Flow, flags: u8) -> Result<Attribution, Reason> {
+    fn find_tcp(&mut self, flow: &Flow, flags: u8) -> Result<Owner, Reason> {
         let found = self.ask(flow)?.ok_or(Reason::NoSocket)?;
         match select::tcp(&found, flow.role, flags) {
             Tcp::Holder => self.common_owner(flow, &[found]),
@@ -141,7 +149,7 @@ impl SockDiag {
         }
     }
 
-    fn find_listener(&mut self, flow: &Flow) -> Result<Attribution, Reason> {
+    fn find_listener(&mut self, flow: &Flow) -> Result<Owner, Reason> {
         let at_port = Flow {
             role: Role::Receives,
             ..flow.without_peer()
@@ -153,7 +161,7 @@ impl SockDiag {
         self.on_port(&at_port, true, Some(&listener))
     }
 
-    fn find_udp(&mut self, flow: &Flow) -> Result<Attribution, Reason> {
+    fn find_udp(&mut self, flow: &Flow) -> Result<Owner, Reason> {
         match self.ask(flow)? {
             None if flow.role == Role::Receives => Err(Reason::NoSocket),
             // No socket would receive from that peer, but one that is connected to another can have sent to it.
@@ -162,12 +170,7 @@ impl SockDiag {
     }
 
     /// The owner of all sockets on the local port that can be the packet's.
-    fn on_port(
-        &mut self,
-        flow: &Flow,
-        listening: bool,
-        found: Option<&Socket>,
-    ) -> Result<Attribution, Reason> {
+    fn on_port(&mut self, flow: &Flow, listening: bool, found: Option<&Socket>) -> Result<Owner, Reason> {
         let sockets = self
             .ports
             .get(&mut self.inet, flow, listening, found)
@@ -176,13 +179,13 @@ impl SockDiag {
         self.common_owner(flow, &candidates)
     }
 
-    fn find_ping(&mut self, flow: &Flow, kind: u8) -> Result<Attribution, Reason> {
+    fn find_ping(&mut self, flow: &Flow, kind: u8) -> Result<Owner, Reason> {
         match (flow.role, kind) {
             (Role::Sends, ICMP_ECHO | ICMPV6_ECHO_REQUEST)
             | (Role::Receives, ICMP_ECHO_REPLY | ICMPV6_ECHO_REPLY) => {
                 let inodes = self.ping.find(flow).map_err(|_| Reason::Missed)?;
                 // Without a ping socket it is a raw socket's, or that of a process that has finished.
-                self.owner_of(flow.role, &inodes)
+                self.owner_of(&inodes)
                     .map_err(|lack| lack.map_or(Reason::Missed, reason))
             }
             // The kernel itself answers pings.
@@ -190,10 +193,10 @@ impl SockDiag {
         }
     }
 
-    fn common_owner(&mut self, flow: &Flow, sockets: &[Socket]) -> Result<Attribution, Reason> {
+    fn common_owner(&mut self, flow: &Flow, sockets: &[Socket]) -> Result<Owner, Reason> {
         let inodes: Vec<u32> = sockets.iter().map(|socket| socket.inode).collect();
-        match self.owner_of(flow.role, &inodes) {
-            Ok(attribution) => Ok(attribution),
+        match self.owner_of(&inodes) {
+            Ok(owner) => Ok(owner),
             Err(None) => Err(Reason::NoSocket),
             // Nobody holds it: has it been closed meanwhile, or is it not a process's?
             Err(Some(Lack::Unheld)) if sockets.len() == 1 => match self.ask(flow)? {
@@ -207,24 +210,16 @@ impl SockDiag {
     }
 
     /// The process that holds all of these sockets; `Err(None)` if there are no sockets.
-    fn owner_of(&mut self, role: Role, inodes: &[u32]) -> Result<Attribution, Option<Lack>> {
+    fn owner_of(&mut self, inodes: &[u32]) -> Result<Owner, Option<Lack>> {
         let mut common = None;
         for &inode in inodes {
             let owner = self.holders.owner(inode)?;
-            if common.is_some_and(|other: crate::owner::Owner| other.pid != owner.pid) {
+            if common.is_some_and(|other: Owner| other.pid != owner.pid) {
                 return Err(Some(Lack::Shared));
             }
             common = Some(owner);
         }
-        let owner = common.ok_or(None)?;
-        Ok(Attribution::Owned {
-            owner,
-            method: Method::SockDiag,
-            end: match role {
-                Role::Receives => End::Destination,
-                Role::Sends => End::Source,
-            },
-        })
+        common.ok_or(None)
     }
 
     fn ask(&mut self, flow: &Flow) -> Result<Option<Socket>, Reason> {
