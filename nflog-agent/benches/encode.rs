@@ -60,6 +60,7 @@ enum Field {
     Text(String),
     Int(i64),
     Bool(bool),
+    List(Vec<String>),
 }
 
 fn fields(request: ExportLogsServiceRequest) -> Vec<Fields> {
@@ -73,6 +74,9 @@ fn fields(request: ExportLogsServiceRequest) -> Vec<Fields> {
             Some(proto::any_value::Value::StringValue(text)) => Field::Text(text),
             Some(proto::any_value::Value::IntValue(int)) => Field::Int(int),
             Some(proto::any_value::Value::BoolValue(flag)) => Field::Bool(flag),
+            Some(proto::any_value::Value::ArrayValue(list)) => {
+                Field::List(list.values.into_iter().map(|item| text(Some(item))).collect())
+            }
             other => panic!("unexpected {other:?}"),
         };
         (key, value)
@@ -113,6 +117,14 @@ fn structs(fields: &[Fields], envelope: &ExportLogsServiceRequest) -> usize {
                     Field::Text(text) => proto::any_value::Value::StringValue(text.clone()),
                     Field::Int(int) => proto::any_value::Value::IntValue(*int),
                     Field::Bool(flag) => proto::any_value::Value::BoolValue(*flag),
+                    Field::List(items) => proto::any_value::Value::ArrayValue(proto::ArrayValue {
+                        values: items
+                            .iter()
+                            .map(|item| proto::AnyValue {
+                                value: Some(proto::any_value::Value::StringValue(item.clone())),
+                            })
+                            .collect(),
+                    }),
                 }),
                 ..proto::KeyValue::default()
             })
@@ -152,6 +164,7 @@ fn sdk(provider: &SdkLoggerProvider, fields: &[Fields]) {
                 Field::Text(text) => AnyValue::from(text.clone()),
                 Field::Int(int) => AnyValue::Int(*int),
                 Field::Bool(flag) => AnyValue::Boolean(*flag),
+                Field::List(items) => items.iter().cloned().collect(),
             };
             record.add_attribute(Key::from_static_str(key), value);
         }

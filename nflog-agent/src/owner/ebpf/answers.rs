@@ -31,8 +31,8 @@ const PATIENCE: u32 = 16;
 /// What the log probe said of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Told {
-    /// This.
-    Answer(Answer),
+    /// This, of a packet that was logged at or after the time (`CLOCK_MONOTONIC` ns).
+    Answer(Answer, u64),
     /// Different things of packets that cannot be told from this one.
     Changed,
     /// Nothing: it did not run.
@@ -125,7 +125,7 @@ impl Known {
                 self.note(&one);
                 if one.print == *print && (logged.after..=logged.before).contains(&one.at) {
                     self.patience = PATIENCE;
-                    return Told::Answer(one.answer);
+                    return Told::Answer(one.answer, one.at);
                 }
                 self.park(&one);
             }
@@ -203,7 +203,7 @@ impl Known {
         let told = if parked.mixed {
             Told::Changed
         } else {
-            Told::Answer(parked.answer)
+            Told::Answer(parked.answer, parked.first)
         };
         parked.count -= 1;
         if parked.count > 0 {
@@ -219,7 +219,7 @@ impl Known {
             return Told::Nothing;
         };
         if flow.since <= logged.after || (flow.first && !missed) {
-            return Told::Answer(flow.answer);
+            return Told::Answer(flow.answer, logged.after);
         }
         if missed { Told::Nothing } else { Told::Changed }
     }
@@ -308,7 +308,7 @@ mod tests {
     ) -> Result<u32, &'static str> {
         let print = number.map(print);
         match known.find(&KEY, print.as_ref(), time, || ring.pop_front()) {
-            Told::Answer(answer) => Ok(answer.owner.tgid),
+            Told::Answer(answer, _) => Ok(answer.owner.tgid),
             Told::Changed => Err("changed"),
             Told::Nothing => Err("nothing"),
         }

@@ -6,20 +6,21 @@
 use aya::maps::MapError;
 use nflog_common::{Answer, PacketKey, SocketTuple, peer_hash};
 
-use super::{Lookup, Sighting, attribution};
-use crate::owner::connection::{Claim, TCP, differs};
+use super::{Lookup, attribution};
+use crate::owner::connection::{Claim, Connection, TCP, differs};
 use crate::owner::{Attribution, End, Method, Reason};
 
 impl Lookup<'_> {
-    /// The sender if it is found; else the receiver.
+    /// The sender if it is found; else the receiver; of a packet that was logged at or after `after` (`CLOCK_MONOTONIC` ns).
     pub(super) fn forwarded(
         &self,
         answer: &Answer,
         key: &PacketKey,
-        sighting: &Sighting<'_>,
+        connection: Option<&Connection<'_>>,
+        after: u64,
     ) -> Result<Attribution, MapError> {
         let first = attribution(answer, End::Source);
-        let Some(connection) = &sighting.connection else {
+        let Some(connection) = connection else {
             return Ok(untranslated(first, answer));
         };
         let mut lack = first.reason();
@@ -34,9 +35,7 @@ impl Lookup<'_> {
             let second = match judge(&first, answer, end, key, &claim) {
                 Judgement::Stands(attribution) => return Ok(attribution),
                 Judgement::Translated { ends, closing } => {
-                    self.probes
-                        .sockets
-                        .connection(&ends, closing, sighting.logged.after, end)?
+                    self.probes.sockets.connection(&ends, closing, after, end)?
                 }
                 Judgement::Nobody => None,
             };

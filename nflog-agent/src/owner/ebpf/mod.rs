@@ -259,13 +259,17 @@ impl Lookup<'_> {
         let print = fingerprint(key, sighting.packet, sighting.payload);
         let told = unpoisoned(&self.probes.answers).find(&key, print.as_ref(), sighting.logged);
         let end = End::at_hook(sighting.hook);
-        let (first, changed) = match told {
-            Told::Answer(answer) if sighting.hook == FORWARD => {
-                return self.forwarded(&answer, &key, sighting);
+        let (first, after, changed) = match told {
+            Told::Answer(answer, after) if sighting.hook == FORWARD => {
+                return self.forwarded(&answer, &key, sighting.connection.as_ref(), after);
             }
-            Told::Answer(answer) => (attribution(&answer, end), false),
-            Told::Nothing => (Attribution::Unowned(Reason::Missed), false),
-            Told::Changed => (Attribution::Unowned(Reason::Ambiguous), true),
+            Told::Answer(answer, after) => (attribution(&answer, end), after, false),
+            Told::Nothing => (Attribution::Unowned(Reason::Missed), sighting.logged.after, false),
+            Told::Changed => (
+                Attribution::Unowned(Reason::Ambiguous),
+                sighting.logged.after,
+                true,
+            ),
         };
         let connection = sighting.connection.as_ref();
         match connection.map(|connection| connection.claim(self.netns, sighting.hook, key.protocol)) {
@@ -274,10 +278,7 @@ impl Lookup<'_> {
             Some(Claim::Socket { ends, closing }) => match check(first, changed, &ends, &key) {
                 Ok(answer) => Ok(answer),
                 Err(reason) if ends.protocol == TCP => {
-                    let second =
-                        self.probes
-                            .sockets
-                            .connection(&ends, closing, sighting.logged.after, end)?;
+                    let second = self.probes.sockets.connection(&ends, closing, after, end)?;
                     Ok(match second {
                         // That the probe did not run is why nothing better is known.
                         Some(Attribution::Unowned(_)) if reason == Reason::Missed => {
