@@ -119,11 +119,11 @@ struct Allowed {
     percent: usize,
 }
 
-/// Every packet has an owner, but for those whose log call the kernel did not show to the probe: it runs none that interrupts
-/// another one, or a lookup of the agent's. An emulated machine is slow to finish either.
+/// Every packet has an owner, but for those whose log call, or whose connection's handshake, the kernel did not show to a probe: it
+/// runs none that interrupts another one. An emulated machine is slow to finish one.
 const PROBES: Allowed = Allowed {
     methods: &["socket", "accepted", "inherited", "listener", "tombstone"],
-    reasons: &["missed"],
+    reasons: &["missed", "older-than-agent"],
     percent: 5,
 };
 
