@@ -52,9 +52,9 @@ fn of_host() -> Result<Vec<Placed>> {
     Ok(files)
 }
 
-/// The directory with Debian's packages, fetched and unpacked once.
+/// The directory with Debian's packages, fetched and unpacked once; another list of packages is another directory.
 fn unpacked(arch: Arch) -> Result<PathBuf> {
-    let place = paths::vm().join(format!("{}-system", arch.debian()));
+    let place = paths::vm().join(format!("{}-{}", arch.debian(), PACKAGES.join("+")));
     if !place.exists() {
         let staging = place.with_added_extension("new");
         remove_directory(&staging)?;
