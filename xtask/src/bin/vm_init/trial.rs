@@ -38,7 +38,7 @@ pub(crate) struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     /// `deadline` is in seconds and for each test; `binary::test` must contain one of `filters`, or begin
-    /// with it after a `^`, if there are any.
+    /// with it after a `^`, if there are any, and none of those after a `!`.
     pub(crate) fn new(
         environment: &'a [(String, String)],
         directory: &'a str,
@@ -105,11 +105,18 @@ impl<'a> Runner<'a> {
             .with_context(|| format!("{binary} --list did not write UTF-8"))?;
         let wanted = |name: &&str| {
             let name = format!("{binary}::{name}");
-            let selects = |filter: &String| match filter.strip_prefix('^') {
+            let matches = |filter: &str| match filter.strip_prefix('^') {
                 Some(start) => name.starts_with(start),
                 None => name.contains(filter),
             };
-            self.filters.is_empty() || self.filters.iter().any(selects)
+            let without = |filter: &String| filter.strip_prefix('!').is_some_and(matches);
+            let mut wanted = self
+                .filters
+                .iter()
+                .filter(|filter| !filter.starts_with('!'))
+                .peekable();
+            let selected = wanted.peek().is_none() || wanted.any(|filter| matches(filter));
+            selected && !self.filters.iter().any(without)
         };
         Ok(text
             .lines()
