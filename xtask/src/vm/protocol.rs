@@ -100,6 +100,8 @@ pub(crate) enum Event {
 pub(crate) enum Verdict {
     /// Exit code 0.
     Passed,
+    /// It ran out of time, and passed when it was run once more; the text says how it ended first.
+    PassedAgain(String),
     /// Exit code 0, and it printed a line `SKIPPED: reason`: this kernel lacks what the test needs.
     Skipped(String),
     /// Marked `#[ignore]`.

@@ -88,7 +88,7 @@ impl Outcome {
     pub(crate) fn passed(&self) -> usize {
         self.tests
             .values()
-            .filter(|verdict| **verdict == Verdict::Passed)
+            .filter(|verdict| matches!(verdict, Verdict::Passed | Verdict::PassedAgain(_)))
             .count()
     }
 
@@ -127,6 +127,11 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
         lines.push(summary(outcome));
         for (name, verdict) in &outcome.tests {
             match verdict {
+                Verdict::PassedAgain(first) => {
+                    lines.push(format!(
+                        "  passed at the second attempt {name}: ran out of time first ({first})"
+                    ));
+                }
                 Verdict::Skipped(reason) => lines.push(format!("  skipped {name}: {reason}")),
                 Verdict::Failed(reason) => lines.push(format!("  FAILED {name}: {reason}")),
                 Verdict::Passed | Verdict::Ignored => {}
@@ -145,6 +150,7 @@ fn row<'a>(name: &str, width: usize, cells: impl Iterator<Item = &'a str>) -> St
 const fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Passed => "ok",
+        Verdict::PassedAgain(_) => "ok (2nd)",
         Verdict::Skipped(_) => "skipped",
         Verdict::Ignored => "ignored",
         Verdict::Failed(_) => "FAILED",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::{Runner, reader, skip_reason};
+use super::{Runner, ran_out_of_time, reader, skip_reason};
 use crate::events::Events;
 use crate::kernel_log::KernelLog;
 use crate::protocol::{Event, MATRIX, Verdict};
@@ -20,11 +20,17 @@ pub(super) struct Binary<'a> {
     runner: &'a Runner<'a>,
     name: &'a str,
     tests: BTreeSet<String>,
+    failed: Vec<(String, Duration)>,
 }
 
 impl<'a> Binary<'a> {
     pub(super) const fn new(runner: &'a Runner<'a>, name: &'a str, tests: BTreeSet<String>) -> Self {
-        Self { runner, name, tests }
+        Self {
+            runner,
+            name,
+            tests,
+            failed: Vec::new(),
+        }
     }
 
     /// Runs the tests and returns their number.
@@ -51,7 +57,7 @@ impl<'a> Binary<'a> {
             match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     if let Some((test, verdict)) = result(&line) {
-                        self.verdict(test, verdict, since.elapsed(), events)?;
+                        self.verdict(test, &verdict, since.elapsed());
                         since = Instant::now();
                     }
                     output.push(line);
@@ -79,18 +85,27 @@ impl<'a> Binary<'a> {
         Ok(count)
     }
 
-    fn verdict(&mut self, test: &str, verdict: Verdict, took: Duration, events: &mut Events) -> Result<()> {
-        if verdict == Verdict::Passed {
-            // Whether it was skipped is known only at the end, when libtest prints what the tests printed.
+    /// Whether a test was skipped, or ran out of time, is known only at the end, when libtest prints what the tests printed.
+    fn verdict(&mut self, test: &str, verdict: &Verdict, took: Duration) {
+        if *verdict == Verdict::Passed {
             println!("vm_init: {}::{test} passed", self.name);
-            return Ok(());
+            return;
         }
+        println!("vm_init: {}::{test} failed", self.name);
         self.tests.remove(test);
-        self.send(test, verdict, took, events)
+        self.failed.push((test.to_owned(), took));
     }
 
     /// Those that passed, were skipped, or have no verdict.
     fn rest(&self, output: &[String], status: &str, events: &mut Events) -> Result<()> {
+        for (test, took) in &self.failed {
+            let verdict = if ran_out_of_time(section(output, test)) {
+                self.runner.run_again(self.name, test, "it panicked".to_owned())?
+            } else {
+                Verdict::Failed("it panicked".to_owned())
+            };
+            self.send(test, verdict, *took, events)?;
+        }
         for test in &self.tests {
             let passed = output
                 .iter()
