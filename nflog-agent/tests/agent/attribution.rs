@@ -277,6 +277,8 @@ fn a_collector_receives_every_owner_over_otlp() {
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        // In a starved guest an answer may be late; asked again, the records would come twice.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "60000"),
     ];
     let agent = Agent::start(&arguments, &environment);
     let watched = finish(agent, exchanges(&wire), || wire.logged());
