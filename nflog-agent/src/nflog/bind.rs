@@ -44,6 +44,9 @@ impl Bound {
     }
 }
 
+/// How often to ask again for a group that vanished while it was being bound.
+const AGAIN: usize = 3;
+
 /// Opens a socket in the namespace of the calling thread.
 pub(super) fn open_socket() -> Result<NetlinkSocket, OpenError> {
     NetlinkSocket::open().map_err(|source| match source.raw_os_error() {
@@ -93,6 +96,14 @@ pub(super) fn bind_group(
     let mut errno = try_bind(link, config, group, buffer, bound)?;
     if errno == libc::EOPNOTSUPP && bound.flags.contains(Flags::CONNTRACK) {
         bound.flags = bound.flags.without(Flags::CONNTRACK);
+        errno = try_bind(link, config, group, buffer, bound)?;
+    }
+    // When a socket is closed its port id is free before its groups are: if this socket has got that id, the end of the other
+    // one's takes this one's group along, in the middle of the request.
+    for _ in 0..AGAIN {
+        if errno != libc::ENODEV {
+            break;
+        }
         errno = try_bind(link, config, group, buffer, bound)?;
     }
     match errno {
@@ -249,6 +260,14 @@ mod tests {
         assert!(kernel.bind().is_ok());
         // But not if nothing got lost.
         let kernel = Kernel::new([Some(libc::EBUSY)]);
+        assert!(matches!(kernel.bind(), Err(OpenError::Refused { group: 5, .. })));
+    }
+
+    #[test]
+    fn a_group_that_vanishes_while_it_is_bound_is_asked_for_again() {
+        let kernel = Kernel::new([Some(libc::ENODEV), Some(libc::ENODEV), Some(0), Some(0)]);
+        assert!(kernel.bind().is_ok());
+        let kernel = Kernel::new([Some(libc::ENODEV); AGAIN + 1]);
         assert!(matches!(kernel.bind(), Err(OpenError::Refused { group: 5, .. })));
     }
 
