@@ -221,7 +221,7 @@ fn overlapping(node: &Node, case: &mut Case) {
     let (theirs, at) = server.bound("udp", node.e.any_port(case.family));
     let mut port = 0;
     for (pod, name) in [(&node.u, "u"), (&node.v, "v")] {
-        node.lead_to(name);
+        node.lead_to(name, case.family);
         std::thread::sleep(CHANGE);
         let mut client = pod.worker();
         let from = node.now(&[&node.n]);

@@ -128,15 +128,14 @@ impl Node {
         }
     }
 
-    /// Sends what is for the address of `u` and `v` to this one.
+    /// Sends what is for the address of `u` and `v` to this one. The other family's test runs at the same time, and leads its
+    /// own way.
     #[track_caller]
-    pub(crate) fn lead_to(&self, pod: &str) {
-        self.n
-            .netns
-            .ip(&format!("route replace 10.79.0.2/32 dev ov-{pod}"));
-        self.n
-            .netns
-            .ip(&format!("-6 route replace fd79::2/128 dev ov-{pod}"));
+    pub(crate) fn lead_to(&self, pod: &str, family: Family) {
+        self.n.netns.ip(&match family {
+            Family::V4 => format!("route replace 10.79.0.2/32 dev ov-{pod}"),
+            Family::V6 => format!("-6 route replace fd79::2/128 dev ov-{pod}"),
+        });
     }
 }
 
