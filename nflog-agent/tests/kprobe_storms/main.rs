@@ -154,7 +154,11 @@ fn the_kernel_says_of_every_program_what_it_left_out_if_it_counts_that() {
     println!();
     for one in &statistics {
         assert_eq!(one.skipped.is_some(), kernel() >= (6, 7), "{one:?}");
-        assert_eq!(one.missed.is_some(), kernel() >= (6, 17), "{one:?}");
+        // Tracepoints, and programs that another one goes on in, are on no kprobe.
+        let on_kprobe = !["process_", "nf_log_sender", "nf_log_receiver"]
+            .iter()
+            .any(|start| one.program.starts_with(start));
+        assert_eq!(one.missed.is_some(), on_kprobe && kernel() >= (6, 17), "{one:?}");
         if one.left_out() > Some(0) {
             println!("STORM left-out {one:?}");
         }

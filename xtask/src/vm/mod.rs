@@ -57,7 +57,7 @@ pub(crate) struct Options {
     /// An interactive shell in a guest instead of the tests (Ctrl-A x ends it)
     #[arg(long)]
     shell: bool,
-    /// Seconds after which a guest has failed [default: 500, emulated 1500]
+    /// Seconds after which a guest has failed [default: 800, emulated 2400]
     #[arg(long, value_name = "SECONDS")]
     deadline: Option<u64>,
     /// Only tests whose `binary::name` contains one of these, or begins with it after a `^`; and not those after a `!`
@@ -175,7 +175,7 @@ fn run_tests(guest: &Guest, deadline: Option<u64>, filters: &[String]) -> Result
         "no integration test is named as one that runs in guests"
     );
     let total = deadline.map_or_else(
-        || Duration::from_secs(500) * accelerator.slowness(),
+        || Duration::from_secs(800) * accelerator.slowness(),
         Duration::from_secs,
     );
     let test_deadline = TEST_DEADLINE * accelerator.slowness();
