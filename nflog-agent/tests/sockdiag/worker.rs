@@ -225,10 +225,21 @@ impl State {
     }
 
     fn connected(&mut self, from: SocketAddr, to: SocketAddr, kind: SocketType) -> std::io::Result<String> {
-        let fd = open(from, kind)?;
-        bind(&fd, &from)?;
-        connect(&fd, &to)?;
-        self.keep(fd)
+        // The kernel lets a tuple in TIME_WAIT be used again after a second.
+        for _ in 0..300 {
+            let fd = open(from, kind)?;
+            bind(&fd, &from)?;
+            match connect(&fd, &to) {
+                Err(rustix::io::Errno::ADDRNOTAVAIL) => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                connected => {
+                    connected?;
+                    return self.keep(fd);
+                }
+            }
+        }
+        Err(std::io::ErrorKind::AddrNotAvailable.into())
     }
 
     fn ping(&mut self, to: IpAddr) -> std::io::Result<String> {
