@@ -251,7 +251,7 @@ fn excused(seen: &Seen) -> bool {
     match seen.text("nflog.owner.reason").expect("a reason") {
         "kernel-tcp" => flags == "ACK" && seen.text("network.io.direction") == Some("transmit"),
         // The probe did not see it, and it may have been too early for conntrack to tell; `every_owner_is_named` bounds them.
-        "missed" | "older-than-agent" => true,
+        _ if seen.is_missed() => true,
         _ => flags == "SYN" && seen.text("nflog.hook") == Some("prerouting"),
     }
 }
@@ -262,12 +262,7 @@ fn every_owner_is_named(case: &Case) {
     }
     let (records, expected) = watch(case, 2, &[]);
     let table = count(&records, &expected);
-    let missed = records.iter().filter(|seen| {
-        matches!(
-            seen.text("nflog.owner.reason"),
-            Some("missed" | "older-than-agent")
-        )
-    });
+    let missed = records.iter().filter(|seen| seen.is_missed());
     assert!(missed.count() * 20 <= records.len(), "{table:#?}");
     for seen in &records {
         let tcp = seen.text("network.transport") == Some("tcp");

@@ -19,7 +19,7 @@ use nflog_agent::nflog;
 
 use crate::program::{Agent, Ended};
 use crate::seen::Seen;
-use crate::support::{Netns, wait_for};
+use crate::support::{Netns, cgroup2_root, wait_for};
 
 /// Datagrams to port 4242 are counted and logged.
 const RULES: &str = "
@@ -41,10 +41,7 @@ impl Cgroup {
     /// In the cgroup v2 hierarchy, which the host may have beside v1.
     #[track_caller]
     fn new(name: &str) -> Self {
-        Self::in_hierarchy(
-            &mount(|fields| fields[2] == "cgroup2").expect("cgroup v2 is mounted"),
-            name,
-        )
+        Self::in_hierarchy(&cgroup2_root(), name)
     }
 
     #[track_caller]
@@ -80,15 +77,6 @@ impl Drop for Cgroup {
             }
         }
     }
-}
-
-/// Mount point of the first file system with these fields of `/proc/mounts`.
-fn mount(wanted: impl Fn(&[&str]) -> bool) -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    mounts
-        .find(|fields| wanted(fields))
-        .map(|fields| PathBuf::from(fields[1]))
 }
 
 /// A process in a cgroup and a network namespace; it does nothing.

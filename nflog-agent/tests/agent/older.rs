@@ -166,14 +166,6 @@ fn is_later(seen: &Seen) -> bool {
             .all(|port| seen.number(port) != Some(CLIENT_PORT.into()))
 }
 
-/// Of a later connection to an older listener, whose handshake no probe saw, it is not known that it is young.
-fn is_missed(seen: &Seen) -> bool {
-    matches!(
-        seen.text("nflog.owner.reason"),
-        Some("missed" | "older-than-agent")
-    )
-}
-
 #[test]
 fn every_kind_of_socket_is_named_in_namespaces_with_the_same_addresses() {
     if !has_kprobes() {
@@ -200,7 +192,7 @@ fn every_kind_of_socket_is_named_in_namespaces_with_the_same_addresses() {
     assert_eq!(records.len() as u64, after - before, "{}", ended.messages());
 
     // The kernel runs no probe while it interrupts another one, or a lookup of the agent's.
-    let (missed, answered): (Vec<_>, Vec<_>) = records.iter().partition(|seen| is_missed(seen));
+    let (missed, answered): (Vec<_>, Vec<_>) = records.iter().partition(|seen| seen.is_missed());
     assert!(missed.len() * 20 <= records.len(), "{missed:?}");
     let mut seeded: HashMap<(Place, &str), usize> = HashMap::new();
     for seen in answered {

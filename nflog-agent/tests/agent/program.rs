@@ -58,6 +58,15 @@ impl Ended {
     }
 }
 
+/// One of the probes' counters, from the account at the end among an agent's messages.
+pub(crate) fn counted(messages: &str, name: &str) -> u64 {
+    let line = messages.lines().find(|line| line.contains("probes: "));
+    line.unwrap_or_default()
+        .split([',', ':'])
+        .find_map(|part| part.trim().strip_prefix(name)?.trim().parse().ok())
+        .unwrap_or(0)
+}
+
 impl Agent {
     /// Starts `nflog-agent run` with `arguments`, and waits until it reads.
     #[track_caller]

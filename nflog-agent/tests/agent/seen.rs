@@ -21,6 +21,15 @@ impl Seen {
         self.text(name)?.parse().ok()
     }
 
+    /// Whether there is no owner because a probe did not run: at the log call, or at the handshake of a later connection, of which
+    /// it is then not known that it is young.
+    pub(crate) fn is_missed(&self) -> bool {
+        matches!(
+            self.text("nflog.owner.reason"),
+            Some("missed" | "older-than-agent")
+        )
+    }
+
     /// The packet records among JSON lines.
     pub(crate) fn from_json(lines: &[String]) -> Vec<Self> {
         let parse = |line: &String| -> serde_json::Value { serde_json::from_str(line).expect("a JSON line") };

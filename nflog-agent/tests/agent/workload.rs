@@ -7,13 +7,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Netns, wait_for};
+use crate::support::{Netns, cgroup2_root, wait_for};
 
 const ROLE: &str = "NFLOG_TEST_ROLE";
 const ADDRESS: &str = "NFLOG_TEST_ADDRESS";
@@ -277,14 +277,4 @@ fn udp_client(address: SocketAddr) {
 /// Until the test closes our standard input.
 pub(crate) fn until_released() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-}
-
-/// Where cgroup v2 is mounted: alone, or beside v1 on a hybrid host.
-fn cgroup2_root() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mount = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields[2] == "cgroup2");
-    Path::new(mount.expect("cgroup v2 is mounted")[1]).to_owned()
 }

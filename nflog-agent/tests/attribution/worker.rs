@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::support::Netns;
+use crate::support::{Netns, cgroup2_root};
 
 mod obey;
 
@@ -261,16 +261,6 @@ fn program(directory: &Path) -> Command {
 /// The cgroup of the worker with this directory.
 fn cgroup_of(directory: &Path) -> PathBuf {
     cgroup2_root().join(directory.file_name().expect("a name"))
-}
-
-/// Where cgroup v2 is mounted: alone, or beside v1 on a hybrid host.
-fn cgroup2_root() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
-    let mount = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields[2] == "cgroup2");
-    Path::new(mount.expect("cgroup v2 is mounted")[1]).to_owned()
 }
 
 /// Not a test: the body of a worker's process.

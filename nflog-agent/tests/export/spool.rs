@@ -76,15 +76,7 @@ fn what_is_left_at_the_end_is_sent_after_the_next_start() {
     };
     let mut agent = start(0);
     agent.push(500);
-    let Agent {
-        ledger,
-        exporter,
-        batcher,
-        ..
-    } = agent;
-    drop(batcher);
-    assert!(exporter.close(Duration::from_millis(100)));
-    let snapshot = ledger.snapshot();
+    let snapshot = agent.close(Duration::from_millis(100));
     assert_eq!((snapshot.spooled, snapshot.lost_total()), (500, 0), "{snapshot}");
 
     let receiver = Receiver::start_at(runtime.handle(), Protocol::Grpc, &[], address);
@@ -196,15 +188,8 @@ fn damage_costs_what_is_damaged_and_is_counted() {
     for _ in 0..50 {
         agent.push(10);
     }
-    let Agent {
-        ledger,
-        exporter,
-        batcher,
-        ..
-    } = agent;
-    drop(batcher);
-    assert!(exporter.close(Duration::from_millis(100)));
-    assert_eq!(ledger.snapshot().spooled, 500);
+    let snapshot = agent.close(Duration::from_millis(100));
+    assert_eq!(snapshot.spooled, 500);
     let mut paths: Vec<_> = fs::read_dir(directory.path())
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -24,8 +24,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use scene::{ARGUMENTS, INSTEAD, Scene, cgroup2_root, comm};
+use scene::{ARGUMENTS, INSTEAD, Scene, comm};
 use seen::Seen;
+use support::cgroup2_root;
 use support::wait_for;
 
 /// So many processes are started one after the other.
@@ -318,7 +319,7 @@ fn a_buffer_that_is_full_costs_programs_and_is_counted_and_none_is_wrong() {
         );
         unknown += u64::from(path.is_none());
     }
-    let lost = ended.counted("process-events-lost");
+    let lost = program::counted(&ended.messages, "process-events-lost");
     assert!(unknown > 0 && lost >= unknown, "{unknown} unknown, {lost} lost");
     assert!(unknown < u64::from(MANY), "the buffer held some");
 }

@@ -36,7 +36,7 @@ pub(crate) struct Scene {
 /// What came out.
 pub(crate) struct Ended {
     pub(crate) records: Vec<Seen>,
-    messages: String,
+    pub(crate) messages: String,
 }
 
 impl Scene {
@@ -197,15 +197,6 @@ impl Ended {
             other => panic!("not one record of mark {mark:?}: {other:?}\n{}", self.messages),
         }
     }
-
-    /// One of the probes' counters, from the account at the end.
-    pub(crate) fn counted(&self, name: &str) -> u64 {
-        let line = self.messages.lines().find(|line| line.contains("probes: "));
-        line.unwrap_or_default()
-            .split([',', ':'])
-            .find_map(|part| part.trim().strip_prefix(name)?.trim().parse().ok())
-            .unwrap_or(0)
-    }
 }
 
 /// `comm` of this process's main thread.
@@ -215,16 +206,6 @@ pub(crate) fn comm() -> String {
         .expect("/proc is mounted")
         .trim_end()
         .to_owned()
-}
-
-/// Where cgroup v2 is mounted.
-pub(crate) fn cgroup2_root() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
-    let mount = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields[2] == "cgroup2");
-    Path::new(mount.expect("cgroup v2 is mounted")[1]).to_owned()
 }
 
 /// Not a test: the body of a sender's process.

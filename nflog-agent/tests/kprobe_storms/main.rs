@@ -91,7 +91,7 @@ fn a_full_socket_map_costs_owners_and_is_counted() {
     let verdict = storm.end(&[crowd, afterwards]);
     verdict.print("full-map");
     verdict.assert_never_wrong();
-    let refused = verdict.counted("socket-map-error");
+    let refused = program::counted(&verdict.messages, "socket-map-error");
     assert!(refused >= u64::from(300 - FEW), "{refused} refused: {verdict:?}");
     let unowned = verdict.reasons.get("map-full").copied().unwrap_or(0);
     assert!(unowned >= u64::from(300 - FEW), "{verdict:?}");

@@ -185,15 +185,6 @@ impl Verdict {
         self.messages.lines().find(|line| line.contains(words))
     }
 
-    /// One of the probes' counters, from the account at the end.
-    #[track_caller]
-    pub(crate) fn counted(&self, name: &str) -> u64 {
-        let line = self.message("probes: ").unwrap_or_default();
-        line.split([',', ':'])
-            .find_map(|part| part.trim().strip_prefix(name)?.trim().parse().ok())
-            .unwrap_or(0)
-    }
-
     pub(crate) fn print(&self, storm: &str) {
         println!();
         println!(

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use socket2::{Domain, Socket, Type};
 
 use crate::storm::Storm;
+use crate::support::cgroup2_root;
 
 /// The order, for the worker's process.
 const ORDER: &str = "NFLOG_STORM_ORDER";
@@ -50,12 +51,7 @@ pub(crate) struct Truth {
 
 /// The cgroup of the workers with this mark, below where cgroup v2 is mounted.
 fn cgroup(mark: &str) -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
-    let mount = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields[2] == "cgroup2");
-    Path::new(mount.expect("cgroup v2 is mounted")[1]).join(format!("nflog-storm-{mark}"))
+    cgroup2_root().join(format!("nflog-storm-{mark}"))
 }
 
 /// A running worker.

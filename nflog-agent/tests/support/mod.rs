@@ -245,3 +245,17 @@ fn try_run(command: &mut Command) -> Result<String, String> {
         Err(format!("{command:?} failed: {complaint}"))
     }
 }
+
+/// Mount point of the first file system with these fields of `/proc/mounts`.
+pub(crate) fn mount(wanted: impl Fn(&[&str]) -> bool) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    mounts
+        .find(|fields| wanted(fields))
+        .map(|fields| PathBuf::from(fields[1]))
+}
+
+/// Where cgroup v2 is mounted: alone, or beside v1 on a hybrid host.
+pub(crate) fn cgroup2_root() -> PathBuf {
+    mount(|fields| fields[2] == "cgroup2").expect("cgroup v2 is mounted")
+}

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::{Cgroup, Pod, RULES, agent, assert_account, held, mount, reader, records_of};
+use super::{Cgroup, Pod, RULES, agent, assert_account, held, reader, records_of};
 use crate::program::Agent;
-use crate::support::{Netns, veth, wait_for};
+use crate::support::{Netns, mount, veth, wait_for};
 
-/// Rounds of appearing and vanishing; a leak of one descriptor per round is far beyond what varies.
-/// Rounds of the leak test. In a guest, which is emulated, one takes as long as ten here.
+/// Rounds of appearing and vanishing; a leak of one descriptor per round is far beyond what varies. In a guest, which is emulated,
+/// one takes as long as ten here.
 fn rounds() -> u64 {
     if std::env::var_os("NFLOG_AGENT_BIN").is_some() {
         3
