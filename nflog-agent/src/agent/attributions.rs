@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::nonzero;
 use crate::owner::{Attribution, Method, Reason};
 use crate::telemetry::metrics::{CounterFamily, Instrument};
 
@@ -81,13 +82,7 @@ fn load(counter: &AtomicU64) -> u64 {
 /// What is not 0: `socket 3, none 2 (no-socket 2)`.
 impl fmt::Display for Attributions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| {
-            let seen = counts.filter(|(_, count)| *count > 0);
-            seen.map(|(name, count)| format!("{name} {count}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let (methods, reasons) = (list(&mut self.by_method()), list(&mut self.by_reason()));
+        let (methods, reasons) = (nonzero(self.by_method()), nonzero(self.by_reason()));
         match (methods.is_empty(), reasons.is_empty()) {
             (true, _) => f.write_str("no packets"),
             (false, true) => f.write_str(&methods),

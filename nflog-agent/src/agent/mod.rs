@@ -1,7 +1,8 @@
 //! Wires the stages, starts them and stops them.
 //!
 //! Start: settings, privileges, probes, readers, exporter. Probes come before the readers bind their groups, so that the
-//! first entry already has its owner. Then `serve` runs until the end. Stop: readers unbind and drain, then the exporter delivers what is queued.
+//! first entry already has its owner. Then `serve` runs until the end. Stop: readers unbind and drain, then the exporter
+//! delivers what is queued.
 
 mod attributions;
 mod descriptors;
@@ -343,6 +344,13 @@ fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let ns = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
     u64::try_from(ns).unwrap_or_default()
+}
+
+/// The counts that are not 0, in words: `one 3, other 2`; empty if all are.
+fn nonzero(counts: impl IntoIterator<Item = (&'static str, u64)>) -> String {
+    let seen = counts.into_iter().filter(|(_, count)| *count > 0);
+    let parts: Vec<_> = seen.map(|(name, count)| format!("{name} {count}")).collect();
+    parts.join(", ")
 }
 
 fn list(groups: &[u16]) -> String {

@@ -9,7 +9,7 @@ use log::LevelFilter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::RunError;
+use super::{RunError, nonzero};
 use crate::cli::AttributionArg;
 use crate::owner::{Counters, MapSizes, Probes, Seeded, Statistics};
 use crate::telemetry::metrics::{CounterFamily, Instrument};
@@ -125,15 +125,8 @@ fn forward(mut logger: EbpfLogger<&'static dyn log::Log>, stop: &AtomicBool) {
 pub(super) fn summary(counters: &Counters) {
     match counters.read() {
         Ok(counts) => {
-            let seen = counts.into_iter().filter(|(_, count)| *count > 0);
-            let parts: Vec<_> = seen
-                .map(|(stat, count)| format!("{} {count}", stat.name()))
-                .collect();
-            let text = if parts.is_empty() {
-                "nothing seen".to_owned()
-            } else {
-                parts.join(", ")
-            };
+            let seen = nonzero(counts.map(|(stat, count)| (stat.name(), count)));
+            let text = if seen.is_empty() { "nothing seen" } else { &seen };
             tracing::info!("probes: {text}");
         }
         Err(error) => tracing::warn!("cannot read the probes' counters: {error}"),
@@ -149,17 +142,11 @@ pub(super) fn left_out(statistics: &Statistics) {
             );
         }
         Ok(programs) => {
-            let parts: Vec<_> = programs
+            let counts = programs
                 .iter()
-                .filter_map(|one| Some((one.program, one.left_out()?)))
-                .filter(|(_, count)| *count > 0)
-                .map(|(program, count)| format!("{program} {count}"))
-                .collect();
-            let text = if parts.is_empty() {
-                "none".to_owned()
-            } else {
-                parts.join(", ")
-            };
+                .filter_map(|one| Some((one.program, one.left_out()?)));
+            let left_out = nonzero(counts);
+            let text = if left_out.is_empty() { "none" } else { &left_out };
             let hidden = programs.iter().all(|one| one.missed.is_none());
             let more = if hidden {
                 "; not those that a kprobe itself missed, which Linux shows since 6.17"

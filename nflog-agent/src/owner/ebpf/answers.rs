@@ -150,64 +150,58 @@ impl Known {
 
     /// Notes what an answer says about its tuple.
     fn note(&mut self, one: &Logged) {
-        let flow = match self.flows.get(&one.print.packet) {
-            Some(old) if same(&old.answer, &one.answer) => Flow {
-                answer: one.answer,
-                last: old.last.max(one.at),
-                ..*old
-            },
-            // Answers of two CPUs can be a little out of order.
-            Some(old) => Flow {
-                answer: one.answer,
-                since: old.last.max(one.at),
-                last: old.last.max(one.at),
-                first: false,
-            },
-            None => Flow {
+        let Some(flow) = self.flows.get_mut(&one.print.packet) else {
+            let flow = Flow {
                 answer: one.answer,
                 since: one.at,
                 last: one.at,
                 first: true,
-            },
+            };
+            self.flows.insert(one.print.packet, flow);
+            return;
         };
-        self.flows.insert(one.print.packet, flow);
+        // Answers of two CPUs can be a little out of order.
+        flow.last = flow.last.max(one.at);
+        if !same(&flow.answer, &one.answer) {
+            flow.since = flow.last;
+            flow.first = false;
+        }
+        flow.answer = one.answer;
     }
 
     /// Keeps an answer for later.
     fn park(&mut self, one: &Logged) {
-        let parked = match self.parked.get(&one.print) {
-            Some(old) => Parked {
-                answer: one.answer,
-                first: old.first.min(one.at),
-                last: old.last.max(one.at),
-                count: old.count.saturating_add(1),
-                mixed: old.mixed || !same(&old.answer, &one.answer),
-            },
-            None => Parked {
+        let Some(parked) = self.parked.get_mut(&one.print) else {
+            let parked = Parked {
                 answer: one.answer,
                 first: one.at,
                 last: one.at,
                 count: 1,
                 mixed: false,
-            },
+            };
+            self.parked.insert(one.print, parked);
+            return;
         };
-        self.parked.insert(one.print, parked);
+        parked.first = parked.first.min(one.at);
+        parked.last = parked.last.max(one.at);
+        parked.count = parked.count.saturating_add(1);
+        parked.mixed |= !same(&parked.answer, &one.answer);
+        parked.answer = one.answer;
     }
 
     /// Takes back a kept answer; `None` if there is none for a packet of that time.
     fn unpark(&mut self, print: &Fingerprint, logged: LogTime) -> Option<Told> {
         // What is out of this time is of messages that the kernel lost.
-        let in_time = |parked: &Parked| parked.last >= logged.after && parked.first <= logged.before;
-        self.parked.get(print).filter(|parked| in_time(parked))?;
-        let mut parked = self.parked.remove(print)?;
+        let in_time = |parked: &&mut Parked| parked.last >= logged.after && parked.first <= logged.before;
+        let parked = self.parked.get_mut(print).filter(in_time)?;
         let told = if parked.mixed {
             Told::Changed
         } else {
             Told::Answer(parked.answer, parked.first)
         };
         parked.count -= 1;
-        if parked.count > 0 {
-            self.parked.insert(*print, parked);
+        if parked.count == 0 {
+            self.parked.remove(print);
         }
         Some(told)
     }
