@@ -32,6 +32,11 @@ pub enum Command {
 /// Arguments of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
+    /// Configuration file, TOML: each flag is a key of the same name, and the tables [otlp], [otlp.logs], [otlp.metrics] and
+    /// [resource] stand for the OpenTelemetry variables. Flags and environment beat it.
+    #[arg(short, long, value_name = "FILE", env = "NFLOG_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+
     /// NFLOG group to read, 0 to 65535; several as 7,8 or repeated.
     #[arg(short, long = "group", value_name = "N", required = true, value_delimiter = ',', value_parser = group, env = "NFLOG_AGENT_GROUPS")]
     pub groups: Vec<u16>,
@@ -214,6 +219,11 @@ pub fn netns_path(value: &str) -> PathBuf {
 /// clap's message in one line: what is wrong, its tips, and where to read more.
 #[must_use]
 pub fn usage_line(error: &clap::Error) -> String {
+    format!("{} (see nflog-agent run --help)", usage_parts(error))
+}
+
+/// clap's message in one line: what is wrong, and its tips.
+pub(crate) fn usage_parts(error: &clap::Error) -> String {
     let text = error.to_string();
     let parts: Vec<_> = text
         .lines()
@@ -221,7 +231,7 @@ pub fn usage_line(error: &clap::Error) -> String {
         .take_while(|line| !line.starts_with("Usage:"))
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
-    format!("{} (see nflog-agent run --help)", parts.join("; "))
+    parts.join("; ").replace(":; ", ": ")
 }
 
 /// Why a value is not a group.

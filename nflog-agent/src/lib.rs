@@ -30,6 +30,8 @@ pub mod process;
 #[cfg(feature = "agent")]
 pub mod record;
 #[cfg(feature = "agent")]
+pub mod settings;
+#[cfg(feature = "agent")]
 pub mod telemetry;
 #[cfg(feature = "agent")]
 pub mod workload;

@@ -3,37 +3,49 @@
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use nflog_agent::agent::{self, EXIT_USAGE};
-use nflog_agent::cli::{Cli, Command, usage_line};
+use nflog_agent::cli::usage_line;
+use nflog_agent::settings::{self, SettingsError};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        // Without arguments the whole help is more use than a line.
-        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
+    let settings = match settings::read(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(SettingsError::File(errors)) => {
+            for error in &errors.0 {
+                eprintln!("error: {error}");
+            }
             return ExitCode::from(EXIT_USAGE);
         }
-        Err(error) if error.use_stderr() => {
-            eprintln!("{}", usage_line(&error));
-            return ExitCode::from(EXIT_USAGE);
-        }
-        // --help and --version. A closed pipe is no error of ours.
-        Err(text) => {
-            let _ = text.print();
-            return ExitCode::SUCCESS;
-        }
+        Err(SettingsError::Arguments(error)) => return usage(&error),
     };
     start_messages();
-    let Command::Run(args) = cli.command;
-    match agent::run(&args) {
+    match agent::run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// What clap has to say instead of settings, and the exit code.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        // Without arguments the whole help is more use than a line.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(EXIT_USAGE)
+        }
+        _ if error.use_stderr() => {
+            eprintln!("{}", usage_line(error));
+            ExitCode::from(EXIT_USAGE)
+        }
+        // --help and --version. A closed pipe is no error of ours.
+        _ => {
+            let _ = error.print();
+            ExitCode::SUCCESS
         }
     }
 }

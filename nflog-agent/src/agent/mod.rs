@@ -28,11 +28,11 @@ pub use reader::ReaderError;
 use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
 use crate::export::{
     Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, WhenFull,
-    environment,
 };
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
 use crate::owner::{MapSizes, Probes};
 use crate::process::Processes;
+use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
@@ -58,8 +58,9 @@ const CAP_NET_ADMIN: u64 = 12;
 ///
 /// # Errors
 /// See [`RunError`].
-pub fn run(args: &RunArgs) -> Result<(), RunError> {
-    let output = Output::choose(args, environment)?;
+pub fn run(settings: &Settings) -> Result<(), RunError> {
+    let args = &settings.args;
+    let output = Output::choose(args, |name| settings.variable(name))?;
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -82,6 +83,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let _entered = runtime.enter();
     let (queue, exporter) = start_exporter(args, &output, &ledger, runtime.handle())?;
     let agent = Agent {
+        settings,
         args,
         output: &output,
         ledger: &ledger,
@@ -132,6 +134,7 @@ fn start_exporter(
 }
 
 struct Agent<'a> {
+    settings: &'a Settings,
     args: &'a RunArgs,
     output: &'a Output,
     ledger: &'a Arc<Ledger>,
@@ -240,7 +243,7 @@ impl<'a> Agent<'a> {
 
     /// The agent's own metrics, if the environment names an endpoint for them.
     fn start_metrics(&self, runtime: &Handle) -> Result<Option<Metrics>, RunError> {
-        let Some(config) = OtlpConfig::from_env(Signal::Metrics, environment)? else {
+        let Some(config) = OtlpConfig::from_env(Signal::Metrics, |name| self.settings.variable(name))? else {
             return Ok(None);
         };
         let mut families = Vec::from(self.counts.metrics());

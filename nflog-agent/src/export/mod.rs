@@ -20,7 +20,7 @@ mod transport;
 mod worker;
 
 pub use batch::{Batch, Batcher, FlushPolicy};
-pub use config::{Compression, ConfigError, OtlpConfig, Protocol, Signal, environment};
+pub use config::{Compression, ConfigError, OtlpConfig, Protocol, Signal};
 pub(crate) use grpc::channel;
 pub(crate) use http::connector;
 pub use queue::{ExportQueue, QueueLimits, QueueStats};

@@ -88,3 +88,21 @@ pub enum ConfigError {
         feature: &'static str,
     },
 }
+
+impl ConfigError {
+    /// The variable that cannot be honoured.
+    #[must_use]
+    pub fn variable(&self) -> &str {
+        match self {
+            Self::NotUnicode { variable }
+            | Self::Endpoint { variable, .. }
+            | Self::Scheme { variable, .. }
+            | Self::Protocol { variable, .. }
+            | Self::Compression { variable, .. }
+            | Self::Timeout { variable, .. }
+            | Self::Member { variable, .. }
+            | Self::Header { variable, .. }
+            | Self::Unsupported { variable, .. } => variable,
+        }
+    }
+}

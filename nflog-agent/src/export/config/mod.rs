@@ -78,12 +78,6 @@ pub struct OtlpConfig {
     pub compression: Compression,
 }
 
-/// The process's own environment; an argument for [`OtlpConfig::from_env`].
-#[must_use]
-pub fn environment(variable: &str) -> Option<OsString> {
-    std::env::var_os(variable)
-}
-
 impl OtlpConfig {
     /// The endpoint for messages: without credentials, which may be in its user part or its query.
     #[must_use]

@@ -1,0 +1,242 @@
+//! What the operator asked for: command line, environment and configuration file in one.
+//!
+//! A value on the command line beats the environment, which beats the file, which beats the default. The file is TOML:
+//!
+//! ```toml
+//! group = [7, 8]              # each flag of `run` is a key of the same name
+//! copy-range = 256
+//! spool = "/var/lib/nflog-agent"
+//!
+//! [otlp]                      # OTEL_EXPORTER_OTLP_…
+//! endpoint = "http://collector:4317"
+//! protocol = "grpc"
+//! timeout = "10s"
+//! headers = { authorization = "Bearer …" }
+//!
+//! [otlp.metrics]              # OTEL_EXPORTER_OTLP_METRICS_…; [otlp.logs] likewise
+//! endpoint = "http://prometheus-gateway:4318"
+//!
+//! [resource]                  # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+//! "service.name" = "firewall"
+//! "deployment.environment.name" = "production"
+//! ```
+//!
+//! Everything that is wrong with the file is said at once, with the lines; nothing in it is ignored.
+
+mod error;
+mod file;
+mod flags;
+mod variables;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::cli::{Cli, Command, RunArgs};
+pub use error::{FileError, FileErrors, Problem};
+use file::File;
+
+/// What the operator asked for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Flags, wherever they were set.
+    pub args: RunArgs,
+    variables: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// A variable of the OpenTelemetry specification, from the environment or else from the file. Empty in the environment means unset,
+    /// as the specification has it.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .or_else(|| self.variables.get(name).map(OsString::from))
+    }
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The command line: wrong, or `--help`, which clap treats alike.
+    #[error(transparent)]
+    Arguments(#[from] clap::Error),
+    /// The configuration file.
+    #[error(transparent)]
+    File(#[from] FileErrors),
+}
+
+/// Reads the command line, the environment and the configuration file that they name.
+///
+/// # Errors
+/// The first thing that is wrong with the command line or the environment, or all that are wrong with the file.
+pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Settings, SettingsError> {
+    let arguments: Vec<_> = arguments.collect();
+    let mut command = Cli::command();
+    let mut variables = BTreeMap::new();
+    if let Some(path) = path(&arguments) {
+        let file = File::read(&path)?;
+        command = flags::as_defaults(command, file.flags);
+        variables = file.variables;
+    }
+    let matches = command.try_get_matches_from_mut(&arguments)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let Command::Run(args) = cli.command;
+    Ok(Settings { args, variables })
+}
+
+/// The file that a command line, right or wrong, or the environment names.
+fn path(arguments: &[OsString]) -> Option<PathBuf> {
+    let matches = Cli::command()
+        .ignore_errors(true)
+        .try_get_matches_from(arguments)
+        .ok()?;
+    let (_, run) = matches.subcommand()?;
+    run.try_get_one::<PathBuf>("config").ok()?.cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn settings(text: &str, arguments: &[&str]) -> Result<Settings, SettingsError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        fs::write(&path, text).unwrap();
+        let fixed = ["nflog-agent", "run", "--config"].map(OsString::from);
+        read(
+            fixed
+                .into_iter()
+                .chain([path.into_os_string()])
+                .chain(arguments.iter().map(OsString::from)),
+        )
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        match settings(text, &[]) {
+            Err(SettingsError::File(errors)) => errors.0.iter().map(ToString::to_string).collect(),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_beats_the_file_and_the_file_beats_the_default() {
+        let text = "group = [7, 8]\ncopy-range = 256\nspool = '/x'\nspool-max-age = '1h'\nprocess-command-line = true";
+        let read = settings(text, &["--copy-range", "99"]).unwrap().args;
+        assert_eq!(read.groups, [7, 8]);
+        assert_eq!(read.copy_range, 99);
+        assert_eq!(read.spool_max_age.as_secs(), 3600);
+        assert!(read.process_command_line);
+        assert_eq!(read.max_netns, 1024);
+        let read = settings(text, &["--group", "9"]).unwrap().args;
+        assert_eq!((read.groups.as_slice(), read.copy_range), ([9].as_slice(), 256));
+    }
+
+    #[test]
+    fn one_value_needs_no_list() {
+        assert_eq!(settings("group = 7", &[]).unwrap().args.groups, [7]);
+        assert_eq!(settings("group = '7,8'", &[]).unwrap().args.groups, [7, 8]);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once_with_its_line() {
+        let text = "grop = 7\ncopy-range = 0\n\noutput = 'xml'\nspool = 7.5\n[otpl]\nendpoint = 'x'\n[otlp]\ntimeout = 5\n\
+                    hedaers = {}\n[otlp.logs]\nprotocol = 'smoke'\n[resource]\nname = 1";
+        let problems = problems(text);
+        let expected = [
+            ("line 1", "did you mean 'group'"),
+            ("line 2", "copy-range"),
+            ("line 4", "console"),
+            ("line 5", "string"),
+            ("line 6", "did you mean 'otlp'"),
+            ("line 9", "\"10s\""),
+            ("line 10", "did you mean 'headers'"),
+            ("line 12", "smoke"),
+            ("line 14", "string"),
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, (line, word)) in problems.iter().zip(expected) {
+            assert!(
+                problem.contains(&format!("{line}:")) && problem.contains(word),
+                "{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn flags_that_need_each_other_do_so_in_the_file() {
+        let problems = problems("group = 7\nspool-bytes = 2000000");
+        assert!(
+            problems.len() == 1 && problems[0].contains("--spool "),
+            "{problems:?}"
+        );
+    }
+
+    /// Every commented key of the file that is shipped is taken, with the value that is shown.
+    #[test]
+    fn the_file_that_is_shipped_is_valid_with_everything_in_it() {
+        let shipped = include_str!("../../../deploy/systemd/nflog-agent.toml");
+        let all: String = shipped
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        for text in [shipped, &all] {
+            assert_eq!(settings(text, &[]).unwrap().args.groups, [7]);
+        }
+        let set = settings(&all, &[]).unwrap();
+        let defaults = settings("group = 7", &[]).unwrap();
+        let chosen = |mut args: RunArgs| {
+            (args.config, args.netns, args.spool) = (None, Vec::new(), None);
+            args.netns_of_cgroup.clear();
+            format!("{args:?}")
+        };
+        assert_eq!(
+            chosen(set.args),
+            chosen(defaults.args),
+            "they are said to be the defaults"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_named_with_the_line() {
+        let problems = problems("group = 7\ncopy-range =\n");
+        assert!(problems[0].contains("line 2"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let arguments = ["nflog-agent", "run", "--config", "/nowhere/agent.toml"].map(OsString::from);
+        let error = read(arguments.into_iter()).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/agent.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_not_named_in_itself() {
+        assert!(problems("config = 'x'")[0].contains("config"));
+    }
+
+    #[test]
+    fn tables_stand_for_the_variables_of_the_specification() {
+        let text = "group = 7\n[otlp]\nendpoint = 'http://c:4318'\ntimeout = '2s'\n\
+                    headers = { b = 'x, y=%', a = '1' }\n[otlp.metrics]\ncompression = 'gzip'\n\
+                    [resource]\n'service.name' = 'fw'\nzone = 'a b'";
+        let settings = settings(text, &[]).unwrap();
+        for (variable, value) in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=1,b=x%2C%20y%3D%25"),
+            ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "gzip"),
+            ("OTEL_SERVICE_NAME", "fw"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "zone=a%20b"),
+        ] {
+            assert_eq!(settings.variable(variable), Some(value.into()), "{variable}");
+        }
+    }
+}
