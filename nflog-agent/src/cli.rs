@@ -141,6 +141,10 @@ pub struct RunArgs {
     )]
     pub spool_when_full: WhenFullArg,
 
+    /// An id for each record, by which a backend can drop what arrives twice: after a request whose answer was lost, or a crash.
+    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_RECORD_ID")]
+    pub record_id: RecordIdArg,
+
     /// Colour on the console.
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
     pub color: ColorArg,
@@ -190,6 +194,16 @@ pub enum WhenFullArg {
     DropOldest,
     /// The newest ones.
     DropNewest,
+}
+
+/// `--record-id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RecordIdArg {
+    /// A ULID in log.record.uid: 48 bytes of each record.
+    #[default]
+    Ulid,
+    /// None.
+    Off,
 }
 
 /// `--color`.

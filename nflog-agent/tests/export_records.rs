@@ -6,13 +6,16 @@
 
 mod otlp_receiver;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use nflog_agent::owner::{Attribution, Comm, End, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::process::{Arguments, Parent};
-use nflog_agent::record::{Console, Direction, Encoder, Json, Loss, Otlp, Resource, Style, packet_line};
+use nflog_agent::record::{
+    Console, Direction, Encoder, Json, Loss, Otlp, RecordIds, Resource, Style, packet_line,
+};
 use nflog_agent::telemetry::ledger::{Ledger, LossReason};
 use nflog_agent::workload::{Process, Workload};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -357,6 +360,55 @@ fn a_record_that_knows_nothing_says_so_and_no_more() {
     check_record(record, &sample);
     assert_eq!(record.attributes.len(), 9, "{:?}", record.attributes);
     assert_eq!(body(record), "output not-ip none(unparsable)");
+}
+
+#[test]
+fn every_record_has_an_id_of_its_own_and_all_else_as_without() {
+    let ledger = Ledger::new();
+    let ids = || Some(RecordIds::new().unwrap());
+    let mut otlp = Otlp::new(resource(), &ledger).with_ids(ids());
+    let mut json = Json::new(resource(), &ledger).with_ids(ids());
+    let loss = Loss {
+        observed_unix_nano: 1,
+        netns: 2,
+        group: 3,
+        packets: 4,
+        reason: LossReason::QueueFull.name(),
+    };
+    let samples = otlp_receiver::sample::varied();
+    for sample in &samples {
+        otlp.push(&sample.record());
+        json.push(&sample.record());
+    }
+    otlp.push_loss(&loss);
+    json.push_loss(&loss);
+
+    let groups = take(&mut otlp);
+    let scopes = groups.iter().flat_map(|group| &group.scope_logs);
+    let of_otlp = scopes
+        .flat_map(|scope| &scope.log_records)
+        .map(|record| decoded(&record.attributes));
+    let batch = json.take();
+    let lines = String::from_utf8(batch.payload().to_vec()).unwrap();
+    batch.exported(0);
+    let of_json = lines.lines().map(|line| {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        parsed(&object["attributes"])
+    });
+    let mut seen = BTreeSet::new();
+    for mut attributes in of_otlp.chain(of_json) {
+        let Some(Value::Text(id)) = attributes.remove("log.record.uid") else {
+            panic!("no id: {attributes:?}");
+        };
+        assert_eq!(id.len(), 26, "{id}");
+        assert!(seen.insert(id), "an id twice");
+        let known = attributes.contains_key("nflog.loss.packets")
+            || samples
+                .iter()
+                .any(|sample| attributes == expected::attributes(sample));
+        assert!(known, "{attributes:?}");
+    }
+    assert_eq!(seen.len(), 2 * (samples.len() + 1));
 }
 
 #[test]

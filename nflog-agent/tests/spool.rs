@@ -9,7 +9,7 @@ mod otlp;
 mod program;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
@@ -77,21 +77,20 @@ fn arrived(collector: &Collector) -> BTreeMap<i64, u64> {
     let requests = collector.requests();
     let resources = requests.iter().flat_map(|request| &request.resource_logs);
     let scopes = resources.flat_map(|resource| &resource.scope_logs);
+    let mut ids = BTreeSet::new();
     for record in scopes.flat_map(|scope| &scope.log_records) {
-        let port = record
-            .attributes
-            .iter()
-            .find(|attribute| attribute.key == "source.port");
-        let port = port
-            .expect("a port")
-            .value
-            .as_ref()
-            .expect("a value")
-            .value
-            .as_ref();
-        let Some(Value::IntValue(port)) = port else {
-            panic!("{port:?}");
+        let value = |key| {
+            let attribute = record.attributes.iter().find(|attribute| attribute.key == key);
+            let value = attribute.and_then(|attribute| attribute.value.as_ref());
+            value.and_then(|value| value.value.as_ref())
         };
+        let Some(Value::IntValue(port)) = value("source.port") else {
+            panic!("no port: {record:?}");
+        };
+        let Some(Value::StringValue(id)) = value("log.record.uid") else {
+            panic!("no id: {record:?}");
+        };
+        assert!(ids.insert(id.clone()), "two records have the id {id}");
         *runs.entry(port - 20_000).or_default() += 1;
     }
     runs

@@ -222,7 +222,7 @@ impl<'a> Agent<'a> {
             tracing::warn!("{name}: {warning}{}", consequence(warning));
         }
         let netns = nflog.netns_inode();
-        let encoder = self.output.encoder(self.ledger);
+        let encoder = self.output.encoder(self.ledger)?;
         let stage = Stage {
             name,
             netns,

@@ -5,9 +5,9 @@ use std::io::{IsTerminal, stdout};
 use std::sync::Arc;
 
 use super::RunError;
-use crate::cli::{ColorArg, OutputArg, RunArgs};
+use crate::cli::{ColorArg, OutputArg, RecordIdArg, RunArgs};
 use crate::export::{FlushPolicy, OtlpConfig, Signal, Transport, detect_resource};
-use crate::record::{Console, Encoder, Json, Otlp, Resource};
+use crate::record::{Console, Encoder, Json, Otlp, RecordIds, Resource};
 use crate::telemetry::ledger::Ledger;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -16,6 +16,8 @@ const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 /// A checked choice of output.
 pub(super) struct Output {
     kind: Kind,
+    /// Records have ids.
+    ids: bool,
     resource: Resource,
 }
 
@@ -47,17 +49,22 @@ impl Output {
         };
         Ok(Self {
             kind,
+            ids: args.record_id == RecordIdArg::Ulid,
             resource: detect_resource(get)?,
         })
     }
 
     /// An encoder for one reader.
-    pub(super) fn encoder(&self, ledger: &Arc<Ledger>) -> Box<dyn Encoder> {
-        match &self.kind {
-            Kind::Otlp(_) => Box::new(Otlp::new(self.resource.clone(), ledger)),
+    ///
+    /// # Errors
+    /// When the kernel has no random bytes for ids.
+    pub(super) fn encoder(&self, ledger: &Arc<Ledger>) -> Result<Box<dyn Encoder>, RunError> {
+        let ids = self.ids.then(RecordIds::new).transpose()?;
+        Ok(match &self.kind {
+            Kind::Otlp(_) => Box::new(Otlp::new(self.resource.clone(), ledger).with_ids(ids)),
             Kind::Console { colour } => Box::new(Console::new(*colour, ledger)),
-            Kind::Json => Box::new(Json::new(self.resource.clone(), ledger)),
-        }
+            Kind::Json => Box::new(Json::new(self.resource.clone(), ledger).with_ids(ids)),
+        })
     }
 
     /// The way out. Needs a tokio runtime.

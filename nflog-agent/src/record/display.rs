@@ -110,16 +110,19 @@ impl Line<'_> {
             }
             self.out.push(b'-');
         }
-        // Continuation bytes do not advance the cursor.
-        let shown = self.out[content..]
-            .iter()
-            .filter(|byte| **byte & 0xc0 != 0x80)
-            .count();
+        let end = self.out.len();
         if !colour.is_empty() {
             self.out.extend_from_slice(RESET.as_bytes());
         }
-        self.out
-            .extend(std::iter::repeat_n(b' ', width.saturating_sub(shown)));
+        if width > 0 {
+            // Continuation bytes do not advance the cursor.
+            let shown = self.out[content..end]
+                .iter()
+                .filter(|byte| **byte & 0xc0 != 0x80)
+                .count();
+            self.out
+                .extend(std::iter::repeat_n(b' ', width.saturating_sub(shown)));
+        }
         self.first = false;
     }
 }

@@ -7,10 +7,12 @@ mod encode;
 mod resource;
 pub mod semconv;
 mod text;
+mod uid;
 
 pub use display::{Style, loss as loss_line, packet as packet_line};
 pub use encode::{Console, Encoder, Json, Otlp};
 pub use resource::Resource;
+pub use uid::RecordIds;
 
 use crate::owner::Attribution;
 use crate::packet::Packet;

@@ -227,6 +227,9 @@ keys! {
     /// Source hardware address: lower-case hex, colons.
     HW_ADDRESS: Record Text "nflog.hw.address";
 
+    /// ULID, the same however often the record arrives: what has one that is known can be dropped. Convention: development.
+    RECORD_UID: Record Text "log.record.uid";
+
     /// Length of the IP packet, bytes.
     PACKET_LENGTH: Record Int "nflog.packet.length";
     /// Bytes of it that were captured; only where that is not the whole packet.

@@ -11,7 +11,7 @@ use nflog_agent::export::{
 };
 use nflog_agent::owner::{Attribution, Reason};
 use nflog_agent::packet::{Packet, Transport as Header};
-use nflog_agent::record::{Encoder, Otlp, Record, Resource, TimeSource};
+use nflog_agent::record::{Encoder, Otlp, Record, RecordIds, Resource, TimeSource};
 use nflog_agent::telemetry::ledger::{Ledger, LossReason, Snapshot};
 use tokio::runtime::Runtime;
 
@@ -58,7 +58,9 @@ impl Agent {
         let ledger = Ledger::new();
         let spool = Spool::open(directory, limits, &ledger).unwrap_or_else(|error| panic!("{error}"));
         let started = Exporter::start_with_spool(transport, options, spool, runtime.handle()).unwrap();
-        let mut agent = Self::new(Box::new(Otlp::new(Resource::new(), &ledger)), started, ledger);
+        let ids = Some(RecordIds::new().unwrap());
+        let encoder = Otlp::new(Resource::new(), &ledger).with_ids(ids);
+        let mut agent = Self::new(Box::new(encoder), started, ledger);
         agent.next = next;
         agent
     }

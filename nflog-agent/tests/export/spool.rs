@@ -94,6 +94,42 @@ fn what_is_left_at_the_end_is_sent_after_the_next_start() {
     agent.wait("the end of the file", |_| files(directory.path()) == 0);
 }
 
+/// A crash after a request was taken and before its file is removed leaves the file, and its records come again.
+#[test]
+fn what_a_crash_sends_twice_has_the_same_ids() {
+    let runtime = Runtime::new().unwrap();
+    let [directory, crashed] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let address = nobody();
+    let start = |directory: &Path, next| {
+        let spool = (directory, limits());
+        Agent::start_with_spool(
+            &runtime,
+            transport(Protocol::Grpc, address),
+            options(),
+            spool,
+            next,
+        )
+    };
+    let mut agent = start(directory.path(), 0);
+    agent.push(500);
+    assert_eq!(agent.close(Duration::from_millis(100)).spooled, 500);
+    for file in fs::read_dir(directory.path()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), crashed.path().join(file.file_name())).unwrap();
+    }
+
+    let receiver = Receiver::start_at(runtime.handle(), Protocol::Grpc, &[], address);
+    for directory in [&directory, &crashed] {
+        let agent = start(directory.path(), 500);
+        agent.wait("the drain", |agent| agent.ledger.snapshot().exported == 500);
+    }
+    assert_eq!(receiver.sequence_numbers().len(), 1000);
+    let ids = receiver.ids();
+    assert!(ids.values().all(|ids| ids.len() == 1), "{ids:?}");
+    let distinct: BTreeSet<_> = ids.values().flatten().collect();
+    assert_eq!((ids.len(), distinct.len()), (500, 500), "an id for each record");
+}
+
 #[test]
 fn a_receiver_that_is_up_and_refuses_is_not_asked_again() {
     let runtime = Runtime::new().unwrap();

@@ -207,7 +207,11 @@ fn expected_owner(owner: &Owner, process: Option<&Process>, map: &mut Map) {
     map.put("process.pid", owner.pid);
     map.put("process.user.id", owner.uid);
     let executable = process.and_then(|process| process.executable.as_deref());
-    let name = executable.map_or(owner.comm.as_str(), |path| path.rsplit('/').next().unwrap());
+    let name = executable.map_or(owner.comm.as_str(), |path| {
+        let file = path.rsplit('/').next().unwrap();
+        // An executable that has been replaced.
+        file.strip_suffix(" (deleted)").unwrap_or(file)
+    });
     map.known("process.executable.name", (!name.is_empty()).then_some(name));
     map.known("process.executable.path", executable);
     if let Some(process) = process {

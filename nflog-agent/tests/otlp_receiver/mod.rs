@@ -5,7 +5,7 @@
 pub(crate) mod expected;
 pub(crate) mod sample;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -179,23 +179,44 @@ impl Receiver {
 
     /// `nflog.seq` of every accepted packet, sorted.
     pub(crate) fn sequence_numbers(&self) -> Vec<i64> {
-        let mut numbers: Vec<_> = self
-            .accepted()
-            .iter()
-            .flat_map(|request| &request.resource_logs)
-            .flat_map(|resource| &resource.scope_logs)
-            .flat_map(|scope| &scope.log_records)
-            .flat_map(|record| &record.attributes)
-            .filter(|attribute| attribute.key == "nflog.seq")
-            .map(
-                |attribute| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
-                    Some(any_value::Value::IntValue(number)) => *number,
-                    other => panic!("nflog.seq is {other:?}"),
-                },
-            )
-            .collect();
+        let mut numbers: Vec<_> = self.attributes("nflog.seq").map(number).collect();
         numbers.sort_unstable();
         numbers
+    }
+
+    /// The ids under which each sequence number has arrived.
+    pub(crate) fn ids(&self) -> BTreeMap<i64, BTreeSet<String>> {
+        let ids = self.attributes("log.record.uid").map(|id| match id {
+            any_value::Value::StringValue(id) => id,
+            other => panic!("an id is {other:?}"),
+        });
+        let mut of_numbers = BTreeMap::<_, BTreeSet<_>>::new();
+        for (seq, id) in self.attributes("nflog.seq").map(number).zip(ids) {
+            of_numbers.entry(seq).or_default().insert(id);
+        }
+        of_numbers
+    }
+
+    /// The values of an attribute, one for each record that has it.
+    fn attributes(&self, key: &'static str) -> impl Iterator<Item = any_value::Value> {
+        self.accepted()
+            .into_iter()
+            .flat_map(|request| request.resource_logs)
+            .flat_map(|resource| resource.scope_logs)
+            .flat_map(|scope| scope.log_records)
+            .flat_map(|record| record.attributes)
+            .filter(move |attribute| attribute.key == key)
+            .map(|attribute| {
+                let value = attribute.value.and_then(|value| value.value);
+                value.expect("a value")
+            })
+    }
+}
+
+fn number(value: any_value::Value) -> i64 {
+    match value {
+        any_value::Value::IntValue(number) => number,
+        other => panic!("nflog.seq is {other:?}"),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
 use crate::record::text;
-use crate::record::{Loss, Record};
+use crate::record::{Loss, Record, RecordIds};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
 
@@ -29,6 +29,7 @@ pub struct Json {
     line: Vec<u8>,
     loss_records: u32,
     account: Unsettled,
+    ids: Option<RecordIds>,
 }
 
 impl Json {
@@ -42,7 +43,14 @@ impl Json {
             line: Vec::new(),
             loss_records: 0,
             account: ledger.account(),
+            ids: None,
         }
+    }
+
+    /// Gives each record an id, or none.
+    #[must_use]
+    pub fn with_ids(self, ids: Option<RecordIds>) -> Self {
+        Self { ids, ..self }
     }
 
     fn head(&mut self, time: u64, observed: u64, severity: &str, event_name: &str) {
@@ -86,14 +94,14 @@ impl Encoder for Json {
             semconv::EVENT_PACKET,
         );
         self.resource(record.process.map(|process| &*process.workload));
-        attributes::of_record(
-            record,
-            &ends,
-            &mut Members {
-                out: &mut self.out,
-                first: true,
-            },
-        );
+        let members = &mut Members {
+            out: &mut self.out,
+            first: true,
+        };
+        attributes::of_record(record, &ends, members);
+        if let Some(ids) = &mut self.ids {
+            members.text(semconv::RECORD_UID, ids.next(record.observed_unix_nano));
+        }
         self.out.extend_from_slice(b"}}\n");
         self.account.receive();
     }
@@ -108,13 +116,14 @@ impl Encoder for Json {
             semconv::EVENT_LOSS,
         );
         self.resource(None);
-        attributes::of_loss(
-            loss,
-            &mut Members {
-                out: &mut self.out,
-                first: true,
-            },
-        );
+        let members = &mut Members {
+            out: &mut self.out,
+            first: true,
+        };
+        attributes::of_loss(loss, members);
+        if let Some(ids) = &mut self.ids {
+            members.text(semconv::RECORD_UID, ids.next(loss.observed_unix_nano));
+        }
         self.out.extend_from_slice(b"}}\n");
         self.loss_records += 1;
     }

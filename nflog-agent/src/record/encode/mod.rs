@@ -7,6 +7,7 @@ mod console;
 mod json;
 mod otlp;
 mod protobuf;
+mod scratch;
 
 pub use console::Console;
 pub use json::Json;

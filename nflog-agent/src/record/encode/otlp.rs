@@ -11,13 +11,14 @@ use bytes::Bytes;
 
 use super::Encoder;
 use super::protobuf as wire;
+use super::scratch::Scratch;
 use crate::export::Batch;
 use crate::record::address::Ends;
 use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
-use crate::record::{Loss, Record};
+use crate::record::{Loss, Record, RecordIds};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
 
@@ -56,11 +57,12 @@ pub struct Otlp {
     /// Group of the host itself, and of records without a workload.
     host: usize,
     last: (usize, usize),
-    scratch: Vec<u8>,
+    scratch: Scratch,
     line: Vec<u8>,
     bytes: usize,
     loss_records: u32,
     account: Unsettled,
+    ids: Option<RecordIds>,
 }
 
 /// The open `ResourceLogs` of one workload.
@@ -105,14 +107,21 @@ impl Otlp {
             by_pointer: HashMap::new(),
             host: 0,
             last: (0, 0),
-            scratch: Vec::new(),
+            scratch: Scratch::default(),
             line: Vec::new(),
             bytes: 0,
             loss_records: 0,
             account: ledger.account(),
+            ids: None,
         };
         encoder.host = encoder.group_of(&Arc::default());
         encoder
+    }
+
+    /// Gives each record an id, or none.
+    #[must_use]
+    pub fn with_ids(self, ids: Option<RecordIds>) -> Self {
+        Self { ids, ..self }
     }
 
     fn group_of(&mut self, workload: &Arc<Workload>) -> usize {
@@ -163,24 +172,29 @@ impl Otlp {
             // Tags and lengths of ResourceLogs and ScopeLogs: at most 6 bytes each.
             self.bytes += group.resource.len() + self.scope.len() + 2 * self.schema_url.len() + 12;
         }
-        wire::bytes(&mut group.records, 2, &self.scratch);
-        self.bytes += wire::delimited_len(self.scratch.len());
+        let record = self.scratch.as_bytes();
+        wire::bytes(&mut group.records, 2, record);
+        self.bytes += wire::delimited_len(record.len());
     }
 
     fn encode(&mut self, head: &Head, write: impl FnOnce(&mut LogAttributes<'_>)) {
         let out = &mut self.scratch;
         out.clear();
         if head.time_unix_nano != 0 {
-            wire::fixed64(out, field::TIME, head.time_unix_nano);
+            out.fixed64(field::TIME, head.time_unix_nano);
         }
-        out.extend_from_slice(&[wire::varint_tag(field::SEVERITY_NUMBER), head.severity.0]);
-        wire::bytes(out, field::SEVERITY_TEXT, head.severity.1.as_bytes());
-        wire::any_string(out, field::BODY, &self.line);
+        out.small(field::SEVERITY_NUMBER, head.severity.0);
+        out.bytes(field::SEVERITY_TEXT, head.severity.1.as_bytes());
+        out.any_string(field::BODY, &self.line);
         write(&mut LogAttributes { out });
-        if head.observed_unix_nano != 0 {
-            wire::fixed64(out, field::OBSERVED_TIME, head.observed_unix_nano);
+        if let Some(ids) = &mut self.ids {
+            let id = ids.next(head.observed_unix_nano);
+            out.string_attribute(semconv::RECORD_UID, id.as_bytes());
         }
-        wire::bytes(out, field::EVENT_NAME, head.event_name.as_bytes());
+        if head.observed_unix_nano != 0 {
+            out.fixed64(field::OBSERVED_TIME, head.observed_unix_nano);
+        }
+        out.bytes(field::EVENT_NAME, head.event_name.as_bytes());
     }
 
     /// Frees what has been idle for long.
@@ -286,23 +300,23 @@ impl Encoder for Otlp {
 
 /// Attributes as `LogRecord.attributes`.
 struct LogAttributes<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Scratch,
 }
 
 impl Attributes for LogAttributes<'_> {
     fn text(&mut self, key: Key, value: &str) {
-        wire::string_attribute(self.out, key, value.as_bytes());
+        self.out.string_attribute(key, value.as_bytes());
     }
 
     fn int(&mut self, key: Key, value: i64) {
-        wire::int_attribute(self.out, key, value);
+        self.out.int_attribute(key, value);
     }
 
     fn boolean(&mut self, key: Key, value: bool) {
-        wire::bool_attribute(self.out, key, value);
+        self.out.bool_attribute(key, value);
     }
 
     fn texts<'a>(&mut self, key: Key, values: impl Iterator<Item = &'a str> + Clone) {
-        wire::strings_attribute(self.out, key, values);
+        self.out.strings_attribute(key, values);
     }
 }

@@ -1,6 +1,5 @@
-//! Protobuf wire format, writing only. Tags are single bytes: the OTLP log messages have no field above 15.
-
-use crate::record::semconv::{Head, Key};
+//! Protobuf wire format, writing only. Tags are single bytes: the OTLP log messages have no field above 15. The attributes of a
+//! log record, which are most of what is written, are in `scratch`.
 
 /// Wire type 2 (length-delimited) of a field.
 pub(super) const fn delimited(field: u8) -> u8 {
@@ -34,7 +33,7 @@ pub(super) fn varint(out: &mut Vec<u8>, value: u64) {
     out.push(low7(rest));
 }
 
-const fn low7(value: u64) -> u8 {
+pub(super) const fn low7(value: u64) -> u8 {
     (value & 0x7f) as u8
 }
 
@@ -55,89 +54,18 @@ pub(super) fn bytes(out: &mut Vec<u8>, field: u8, content: &[u8]) {
     out.extend_from_slice(content);
 }
 
-pub(super) fn fixed64(out: &mut Vec<u8>, field: u8, value: u64) {
-    out.push(fixed64_tag(field));
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
 /// `AnyValue` fields.
-const STRING_VALUE: u8 = 1;
-const BOOL_VALUE: u8 = 2;
-const INT_VALUE: u8 = 3;
-const ARRAY_VALUE: u8 = 5;
+pub(super) const STRING_VALUE: u8 = 1;
+pub(super) const BOOL_VALUE: u8 = 2;
+pub(super) const INT_VALUE: u8 = 3;
+pub(super) const ARRAY_VALUE: u8 = 5;
 /// `ArrayValue.values`.
-const VALUES: u8 = 1;
+pub(super) const VALUES: u8 = 1;
 
 /// An `AnyValue` field that holds a string.
 pub(super) fn any_string(out: &mut Vec<u8>, field: u8, value: &[u8]) {
     open(out, field, delimited_len(value.len()));
     bytes(out, STRING_VALUE, value);
-}
-
-/// An attribute of a log record that holds a string.
-pub(super) fn string_attribute(out: &mut Vec<u8>, key: Key, value: &[u8]) {
-    let any = delimited_len(value.len());
-    open_attribute(out, key.head(), any);
-    if let Some(len) = short(value.len()) {
-        out.extend_from_slice(&[delimited(STRING_VALUE), len]);
-        out.extend_from_slice(value);
-    } else {
-        bytes(out, STRING_VALUE, value);
-    }
-}
-
-/// An attribute of a log record that holds an int.
-pub(super) fn int_attribute(out: &mut Vec<u8>, key: Key, value: i64) {
-    let bits = value.cast_unsigned();
-    open_attribute(out, key.head(), 1 + varint_len(bits));
-    out.push(varint_tag(INT_VALUE));
-    varint(out, bits);
-}
-
-/// An attribute of a log record that holds a bool.
-pub(super) fn bool_attribute(out: &mut Vec<u8>, key: Key, value: bool) {
-    open_attribute(out, key.head(), 2);
-    out.extend_from_slice(&[varint_tag(BOOL_VALUE), u8::from(value)]);
-}
-
-/// An attribute of a log record that holds an array of strings.
-pub(super) fn strings_attribute<'a>(
-    out: &mut Vec<u8>,
-    key: Key,
-    values: impl Iterator<Item = &'a str> + Clone,
-) {
-    let array = values
-        .clone()
-        .map(|value| delimited_len(delimited_len(value.len())))
-        .sum();
-    open_attribute(out, key.head(), delimited_len(array));
-    open(out, ARRAY_VALUE, array);
-    for value in values {
-        any_string(out, VALUES, value.as_bytes());
-    }
-}
-
-/// All of an attribute before the content of its `AnyValue`, which takes `any` bytes.
-fn open_attribute(out: &mut Vec<u8>, head: Head, any: usize) {
-    let key_value = head.len - 2 + varint_len(any as u64) + any;
-    out.reserve(Head::SIZE + 16 + any);
-    let start = out.len();
-    if let (Some(key_value), Some(any)) = (short(key_value), short(any)) {
-        out.extend_from_slice(&head.bytes);
-        out.truncate(start + head.len);
-        out[start + 1] = key_value;
-        out.push(any);
-    } else {
-        out.push(head.bytes[0]);
-        varint(out, key_value as u64);
-        out.extend_from_slice(&head.bytes[2..head.len]);
-        varint(out, any as u64);
-    }
-}
-
-/// A length that is one varint byte.
-fn short(len: usize) -> Option<u8> {
-    u8::try_from(len).ok().filter(|len| *len < 0x80)
 }
 
 /// A `KeyValue` field with a name that is no constant.
