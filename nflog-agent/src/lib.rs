@@ -22,6 +22,8 @@ pub mod export;
 #[cfg(feature = "agent")]
 mod lingering;
 #[cfg(feature = "agent")]
+mod named;
+#[cfg(feature = "agent")]
 pub mod owner;
 #[cfg(feature = "agent")]
 pub mod packet;

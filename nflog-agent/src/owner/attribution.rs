@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::named::named;
+
 /// Owner of a packet, or the reason why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribution {
@@ -149,115 +151,67 @@ impl fmt::Debug for Comm {
     }
 }
 
-/// How an owner was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// The packet's own socket, stamped when its process connected, bound or first sent.
-    Socket,
-    /// The packet's own socket, accepted by this process.
-    Accepted,
-    /// A connection that is not accepted yet: its listener's owner.
-    Inherited,
-    /// No connection yet: the process that listens on, or is bound to, the destination port.
-    Listener,
-    /// The socket of this connection is gone (the kernel finishes the close, or TIME_WAIT); this process had it.
-    Tombstone,
-    /// The packet's own socket, handed over to this process (fork, `SCM_RIGHTS`), which sends on it.
-    Sender,
-    /// The packet's socket, or the listener it is for, is older than the agent; this process held it when the agent started.
-    Seeded,
-    /// The socket of the packet's connection, found by the addresses that it had before or has after translation (NAT).
-    Conntrack,
-    /// Asked of the kernel after the fact (`inet_diag` and `/proc`).
-    SockDiag,
-}
-
-impl Method {
-    /// All methods.
-    pub const ALL: [Self; 9] = [
-        Self::Socket,
-        Self::Accepted,
-        Self::Inherited,
-        Self::Listener,
-        Self::Tombstone,
-        Self::Sender,
-        Self::Seeded,
-        Self::Conntrack,
-        Self::SockDiag,
-    ];
-
-    /// Value of `nflog.owner.method`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Socket => "socket",
-            Self::Accepted => "accepted",
-            Self::Inherited => "inherited",
-            Self::Listener => "listener",
-            Self::Tombstone => "tombstone",
-            Self::Sender => "sender",
-            Self::Seeded => "seeded",
-            Self::Conntrack => "conntrack",
-            Self::SockDiag => "sockdiag",
-        }
+named! {
+    /// How an owner was found.
+    pub enum Method {
+        /// The packet's own socket, stamped when its process connected, bound or first sent.
+        Socket = "socket",
+        /// The packet's own socket, accepted by this process.
+        Accepted = "accepted",
+        /// A connection that is not accepted yet: its listener's owner.
+        Inherited = "inherited",
+        /// No connection yet: the process that listens on, or is bound to, the destination port.
+        Listener = "listener",
+        /// The socket of this connection is gone (the kernel finishes the close, or TIME_WAIT); this process had it.
+        Tombstone = "tombstone",
+        /// The packet's own socket, handed over to this process (fork, `SCM_RIGHTS`), which sends on it.
+        Sender = "sender",
+        /// The packet's socket, or the listener it is for, is older than the agent; this process held it when the agent started.
+        Seeded = "seeded",
+        /// The socket of the packet's connection, found by the addresses that it had before or has after translation (NAT).
+        Conntrack = "conntrack",
+        /// Asked of the kernel after the fact (`inet_diag` and `/proc`).
+        SockDiag = "sockdiag",
     }
 }
 
-/// Why no process is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Routed through this namespace; belongs to no local socket.
-    Forwarded,
-    /// No local socket that the agent knows of matches.
-    NoSocket,
-    /// The connection is in TIME_WAIT.
-    TimeWait,
-    /// The socket belongs to the kernel (NFS, RPC, ..).
-    KernelSocket,
-    /// The kernel wrapped a packet into this one (VXLAN, Geneve, GRE, ..).
-    KernelTunnel,
-    /// The kernel's own part in TCP: a reset for what no socket expects.
-    KernelTcp,
-    /// The kernel's own part in ICMP: echo replies, errors, neighbour discovery.
-    KernelIcmp,
-    /// The socket was opened before the agent started.
-    OlderThanAgent,
-    /// There was no room for the socket's owner: more sockets are open than `--max-sockets`.
-    MapFull,
-    /// Several processes match, or the owner changed while the packet was in flight.
-    Ambiguous,
-    /// The headers needed for the lookup were not captured or not understood.
-    Unparsable,
-    /// The answer of the kernel side was gone, or never there, when the entry was read; or a probe did not run.
-    Missed,
-    /// The hook's family (`netdev`, `bridge`, `arp`) has no socket lookup.
-    UnsupportedFamily,
-    /// A later fragment, which has no ports.
-    Fragment,
-    /// A socket matches, but no process holds it any more.
-    ProcessGone,
+named! {
+    /// Why no process is named.
+    pub enum Reason {
+        /// Routed through this namespace; belongs to no local socket.
+        Forwarded = "forwarded",
+        /// No local socket that the agent knows of matches.
+        NoSocket = "no-socket",
+        /// The connection is in TIME_WAIT.
+        TimeWait = "time-wait",
+        /// The socket belongs to the kernel (NFS, RPC, ..).
+        KernelSocket = "kernel-socket",
+        /// The kernel wrapped a packet into this one (VXLAN, Geneve, GRE, ..).
+        KernelTunnel = "kernel-tunnel",
+        /// The kernel's own part in TCP: a reset for what no socket expects.
+        KernelTcp = "kernel-tcp",
+        /// The kernel's own part in ICMP: echo replies, errors, neighbour discovery.
+        KernelIcmp = "kernel-icmp",
+        /// The socket was opened before the agent started.
+        OlderThanAgent = "older-than-agent",
+        /// There was no room for the socket's owner: more sockets are open than `--max-sockets`.
+        MapFull = "map-full",
+        /// Several processes match, or the owner changed while the packet was in flight.
+        Ambiguous = "ambiguous",
+        /// The headers needed for the lookup were not captured or not understood.
+        Unparsable = "unparsable",
+        /// The answer of the kernel side was gone, or never there, when the entry was read; or a probe did not run.
+        Missed = "missed",
+        /// The hook's family (`netdev`, `bridge`, `arp`) has no socket lookup.
+        UnsupportedFamily = "unsupported-family",
+        /// A later fragment, which has no ports.
+        Fragment = "fragment",
+        /// A socket matches, but no process holds it any more.
+        ProcessGone = "process-gone",
+    }
 }
 
 impl Reason {
-    /// All reasons.
-    pub const ALL: [Self; 15] = [
-        Self::Forwarded,
-        Self::NoSocket,
-        Self::TimeWait,
-        Self::KernelSocket,
-        Self::KernelTunnel,
-        Self::KernelTcp,
-        Self::KernelIcmp,
-        Self::OlderThanAgent,
-        Self::MapFull,
-        Self::Ambiguous,
-        Self::Unparsable,
-        Self::Missed,
-        Self::UnsupportedFamily,
-        Self::Fragment,
-        Self::ProcessGone,
-    ];
-
     /// Whether the kernel itself sent or takes the packet (`nflog.owner.method` is `kernel`); the reason says which part of it.
     #[must_use]
     pub const fn is_kernel(self) -> bool {
@@ -265,27 +219,5 @@ impl Reason {
             self,
             Self::KernelSocket | Self::KernelTunnel | Self::KernelTcp | Self::KernelIcmp
         )
-    }
-
-    /// Value of `nflog.owner.reason`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Forwarded => "forwarded",
-            Self::NoSocket => "no-socket",
-            Self::TimeWait => "time-wait",
-            Self::KernelSocket => "kernel-socket",
-            Self::KernelTunnel => "kernel-tunnel",
-            Self::KernelTcp => "kernel-tcp",
-            Self::KernelIcmp => "kernel-icmp",
-            Self::OlderThanAgent => "older-than-agent",
-            Self::MapFull => "map-full",
-            Self::Ambiguous => "ambiguous",
-            Self::Unparsable => "unparsable",
-            Self::Missed => "missed",
-            Self::UnsupportedFamily => "unsupported-family",
-            Self::Fragment => "fragment",
-            Self::ProcessGone => "process-gone",
-        }
     }
 }

@@ -4,6 +4,8 @@
 //!   put under a namespace of theirs.
 //! - What is unknown is absent, never `""` or 0.
 //! - A key's type never changes; ints are OTLP `int_value` (i64).
+//!
+#![doc = include_str!("attributes.md")]
 
 /// Version of the OpenTelemetry semantic conventions that the names and meanings are taken from.
 pub const VERSION: &str = "1.42.0";
@@ -19,6 +21,16 @@ pub const EVENT_PACKET: &str = "nflog.packet";
 
 /// `event_name` of a record about lost packets.
 pub const EVENT_LOSS: &str = "nflog.loss";
+
+/// All event names, with the severity and what such a record is about.
+pub const EVENTS: &[(&str, &str, &str)] = &[
+    (EVENT_PACKET, "INFO", "a packet that was logged"),
+    (
+        EVENT_LOSS,
+        "WARN",
+        "packets that were lost before they were received: how many of which group, and why",
+    ),
+];
 
 /// Type of an attribute's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,10 +119,21 @@ impl Head {
     }
 }
 
+/// An attribute, for its page in the documentation.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Name, type and place.
+    pub key: Key,
+    /// What it holds. Ends in the convention's stability, if it is not a name of our own.
+    pub text: &'static [&'static str],
+    /// Unit of a number, UCUM; empty if it has none.
+    pub unit: &'static str,
+}
+
 macro_rules! keys {
-    ($($(#[$doc:meta])* $constant:ident: $place:ident $kind:ident $name:literal;)*) => {
+    ($($(#[doc = $text:literal])+ $constant:ident: $place:ident $kind:ident $name:literal $($unit:literal)?;)*) => {
         $(
-            $(#[$doc])*
+            $(#[doc = $text])+
             pub const $constant: Key = Key {
                 name: $name,
                 kind: Kind::$kind,
@@ -120,6 +143,11 @@ macro_rules! keys {
         )*
         /// All of them, in the order of this file.
         pub const ALL: &[Key] = &[$($constant),*];
+
+        /// All of them with their descriptions, in the order of this file.
+        pub const ENTRIES: &[Entry] = &[$(
+            Entry { key: $constant, text: &[$($text),+], unit: concat!($($unit)?) }
+        ),*];
     };
 }
 
@@ -230,14 +258,14 @@ keys! {
     /// ULID, the same however often the record arrives: what has one that is known can be dropped. Convention: development.
     RECORD_UID: Record Text "log.record.uid";
 
-    /// Length of the IP packet, bytes.
-    PACKET_LENGTH: Record Int "nflog.packet.length";
-    /// Bytes of it that were captured; only where that is not the whole packet.
-    PACKET_CAPTURED: Record Int "nflog.packet.captured";
+    /// Length of the IP packet.
+    PACKET_LENGTH: Record Int "nflog.packet.length" "By";
+    /// How much of it was captured; only where that is not the whole packet.
+    PACKET_CAPTURED: Record Int "nflog.packet.captured" "By";
     /// `truncated`, `malformed` or `not-ip`: why fields are missing.
     PACKET_PROBLEM: Record Text "nflog.packet.problem";
     /// Time to live, or hop limit.
-    IP_TTL: Record Int "nflog.ip.ttl";
+    IP_TTL: Record Int "nflog.ip.ttl" "{hop}";
     /// `true` for a fragment; else absent.
     IP_FRAGMENT: Record Bool "nflog.ip.fragment";
     /// `SYN`, `SYN,ACK`, …; `NONE` if no flag is set.
@@ -250,7 +278,7 @@ keys! {
     ICMP_ECHO_ID: Record Int "nflog.icmp.echo_id";
 
     /// Packets lost since the last record of this kind.
-    LOSS_PACKETS: Record Int "nflog.loss.packets";
+    LOSS_PACKETS: Record Int "nflog.loss.packets" "{packet}";
     /// What lost them.
     LOSS_REASON: Record Text "nflog.loss.reason";
 }
