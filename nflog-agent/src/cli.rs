@@ -145,6 +145,10 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_RECORD_ID")]
     pub record_id: RecordIdArg,
 
+    /// On the console, everything that is known of each packet, in lines below its own. JSON and OTLP always have it.
+    #[arg(short, long, env = "NFLOG_AGENT_VERBOSE")]
+    pub verbose: bool,
+
     /// Colour on the console.
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
     pub color: ColorArg,

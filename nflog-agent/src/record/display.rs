@@ -6,7 +6,7 @@ use super::address::{Address, Ends};
 use super::attributes::problem_name;
 use super::text;
 use super::{Device, Loss, Record};
-use crate::owner::Attribution;
+use crate::owner::{Attribution, End};
 use crate::packet::{Packet, Transport};
 use crate::workload::Workload;
 
@@ -23,7 +23,7 @@ const CYAN: &str = "\x1b[36m";
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
-const RESET: &str = "\x1b[0m";
+pub(super) const RESET: &str = "\x1b[0m";
 
 /// Characters of a container id that a line shows, as `docker ps` and `crictl ps` do.
 const SHORT_ID: usize = 12;
@@ -50,6 +50,13 @@ pub(super) fn packet_between(out: &mut Vec<u8>, record: &Record<'_>, ends: &Ends
     line.column(8, "", |out| length(out, record.packet));
     let owned = record.attribution.owner().is_some();
     line.field(if owned { GREEN } else { RED }, |out| {
+        // At all other hooks the direction says whose end it is.
+        if let Some(end) = record.attribution.end().filter(|_| record.direction.is_none()) {
+            out.extend_from_slice(match end {
+                End::Source => b"from ",
+                End::Destination => b"to ",
+            });
+        }
         owner(out, record.attribution);
     });
     if let Some(process) = record.process {
@@ -232,7 +239,7 @@ fn length(out: &mut Vec<u8>, packet: &Packet) {
     }
 }
 
-/// `comm[pid]`, or the method with the reason: `none(no-socket)`, `kernel(kernel-icmp)`.
+/// `comm[pid]`, of a forwarded packet `from comm[pid]` or `to comm[pid]`, or the method with the reason: `none(no-socket)`, `kernel(kernel-icmp)`.
 fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
     match attribution {
         Attribution::Owned { owner, .. } => {
