@@ -80,6 +80,10 @@ impl Output {
         matches!(self.kind, Kind::Otlp(_))
     }
 
+    pub(super) const fn is_console(&self) -> bool {
+        matches!(self.kind, Kind::Console { .. })
+    }
+
     pub(super) const fn policy(&self) -> FlushPolicy {
         match self.kind {
             Kind::Otlp(_) => FlushPolicy::COLLECTOR,

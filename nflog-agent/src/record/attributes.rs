@@ -5,9 +5,10 @@
 use super::address::Ends;
 use super::semconv::{self, Key};
 use super::text;
-use super::{Device, Direction, Loss, Record, TimeSource};
+use super::{Account, Device, Direction, Loss, Record, TimeSource};
 use crate::owner::Owner;
 use crate::packet::{Packet, Problem, Transport};
+use crate::telemetry::ledger::LossReason;
 use crate::workload::Process;
 
 /// Takes attributes one by one.
@@ -50,6 +51,32 @@ pub(super) fn of_loss(loss: &Loss, out: &mut impl Attributes) {
         i64::try_from(loss.packets).unwrap_or(i64::MAX),
     );
     out.text(semconv::LOSS_REASON, loss.reason);
+}
+
+/// Attributes of an account.
+pub(super) fn of_account(account: &Account<'_>, out: &mut impl Attributes) {
+    let snapshot = account.snapshot;
+    for (key, count) in [
+        (semconv::ACCOUNT_RECEIVED, snapshot.received),
+        (semconv::ACCOUNT_RECOVERED, snapshot.recovered),
+        (semconv::ACCOUNT_EXPORTED, snapshot.exported),
+        (semconv::ACCOUNT_SPOOLED, snapshot.spooled),
+        (semconv::ACCOUNT_IN_FLIGHT, snapshot.in_flight()),
+        (semconv::ACCOUNT_LOST, snapshot.lost_total()),
+        (semconv::ACCOUNT_MISSED, snapshot.gaps),
+    ] {
+        out.int(key, i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    let lost = LossReason::ALL
+        .into_iter()
+        .filter(|reason| snapshot.lost(*reason) > 0)
+        .map(LossReason::name);
+    if lost.clone().next().is_some() {
+        out.texts(semconv::ACCOUNT_LOST_REASONS, lost);
+    }
+    if snapshot.loss_pending {
+        out.boolean(semconv::ACCOUNT_LOSS_PENDING, true);
+    }
 }
 
 /// Value of `nflog.packet.problem`.

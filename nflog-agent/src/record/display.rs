@@ -2,10 +2,12 @@
 //!
 //! Invariants: no line break and no control character, whatever the rule prefix, device name or `comm` contains.
 
+use std::io::Write as _;
+
 use super::address::{Address, Ends};
 use super::attributes::problem_name;
 use super::text;
-use super::{Device, Loss, Record};
+use super::{Account, Device, Loss, Record};
 use crate::owner::{Attribution, End};
 use crate::packet::{Packet, Transport};
 use crate::workload::Workload;
@@ -83,6 +85,11 @@ pub fn loss(out: &mut Vec<u8>, loss: &Loss, style: Style) {
         out.extend_from_slice(b": ");
         out.extend_from_slice(loss.reason.as_bytes());
     });
+}
+
+/// Appends the line of an account, without a line break.
+pub(super) fn account(out: &mut Vec<u8>, account: &Account<'_>) {
+    write!(out, "{}", account.snapshot).expect("writing to a Vec does not fail");
 }
 
 /// Fields separated by one space; an empty field leaves no trace unless there are columns.

@@ -13,7 +13,7 @@ use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, RESET, Style};
 use crate::record::semconv::Key;
 use crate::record::text;
-use crate::record::{Loss, Record};
+use crate::record::{Account, Loss, Record};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 
 /// The encoder for terminals.
@@ -21,7 +21,7 @@ pub struct Console {
     style: Style,
     verbose: bool,
     out: Vec<u8>,
-    loss_records: u32,
+    reports: u32,
     account: Unsettled,
 }
 
@@ -37,7 +37,7 @@ impl Console {
             style,
             verbose: false,
             out: Vec::new(),
-            loss_records: 0,
+            reports: 0,
             account: ledger.account(),
         }
     }
@@ -84,11 +84,19 @@ impl Encoder for Console {
         display::loss(&mut self.out, loss, self.style);
         self.below(|out| attributes::of_loss(loss, out));
         self.out.push(b'\n');
-        self.loss_records += 1;
+        self.reports += 1;
+    }
+
+    fn push_account(&mut self, account: &Account<'_>) {
+        self.time(account.observed_unix_nano);
+        display::account(&mut self.out, account);
+        self.below(|out| attributes::of_account(account, out));
+        self.out.push(b'\n');
+        self.reports += 1;
     }
 
     fn records(&self) -> u32 {
-        self.account.records() + self.loss_records
+        self.account.records() + self.reports
     }
 
     fn bytes(&self) -> usize {
@@ -98,11 +106,7 @@ impl Encoder for Console {
     fn take(&mut self) -> Batch {
         let payload = Bytes::copy_from_slice(&self.out);
         self.out.clear();
-        Batch::new(
-            payload,
-            std::mem::take(&mut self.loss_records),
-            self.account.take(),
-        )
+        Batch::new(payload, std::mem::take(&mut self.reports), self.account.take())
     }
 }
 

@@ -13,7 +13,7 @@ pub use console::Console;
 pub use json::Json;
 pub use otlp::Otlp;
 
-use super::{Loss, Record};
+use super::{Account, Loss, Record};
 use crate::export::Batch;
 
 /// Collects records into the open batch.
@@ -24,7 +24,10 @@ pub trait Encoder: Send {
     /// Adds a report of lost packets. Such a report is not a packet: the ledger does not count it.
     fn push_loss(&mut self, loss: &Loss);
 
-    /// Log records in the open batch, loss reports included.
+    /// Adds the account. It is no packet either.
+    fn push_account(&mut self, account: &Account<'_>);
+
+    /// Log records in the open batch, reports included.
     fn records(&self) -> u32;
 
     /// Size of the open batch if it were taken now, bytes. Never less than the true size.
