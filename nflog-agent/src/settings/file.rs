@@ -5,18 +5,22 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 
 use super::error::{FileError, FileErrors, Problem};
 use super::flags::{self, Flag};
 use super::variables::{self, HEADERS, INSECURE, TIMEOUT};
 use crate::export::{OtlpConfig, Signal, detect_resource};
+use crate::policy::{Place, Policy, PolicyConfig};
 
 const SERVICE_NAME: &str = "service.name";
 const OTLP: &str = "otlp";
 const RESOURCE: &str = "resource";
-const TABLES: [&str; 2] = [OTLP, RESOURCE];
+const PREFIX: &str = "prefix";
+const RULE: &str = "rule";
+const TABLES: [&str; 4] = [OTLP, RESOURCE, PREFIX, RULE];
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -24,6 +28,7 @@ pub(super) struct File {
     pub(super) flags: Vec<Flag>,
     /// Variables of the OpenTelemetry specification.
     pub(super) variables: BTreeMap<String, String>,
+    pub(super) policy: Policy,
 }
 
 impl File {
@@ -42,10 +47,15 @@ impl File {
             text: &text,
             file: Self::default(),
             keys: BTreeMap::new(),
+            policy: PolicyConfig::default(),
+            places: Vec::new(),
             errors: Vec::new(),
         };
         match DeTable::parse(&text) {
-            Ok(table) => reader.root(table.get_ref()),
+            Ok(table) => {
+                reader.root(table.get_ref());
+                reader.compile();
+            }
             Err(error) => {
                 let at = error.span().map(|span| span.start);
                 reader.error(at, Problem::Toml(error.message().to_owned()));
@@ -65,6 +75,9 @@ struct Reader<'a> {
     file: File,
     /// Where each variable comes from: its key, and the offset of that.
     keys: BTreeMap<String, (String, usize)>,
+    policy: PolicyConfig,
+    /// Where the tables of the policy are: offsets.
+    places: Vec<(Place, usize)>,
     errors: Vec<FileError>,
 }
 
@@ -78,6 +91,8 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 OTLP => self.otlp("", OTLP, value),
                 RESOURCE => self.resource(value),
+                PREFIX => self.policy.prefix = self.tables(PREFIX, value, Place::Prefix),
+                RULE => self.policy.rule = self.tables(RULE, value, |number| Place::Rule(number, None)),
                 name if names.iter().any(|known| known == name) => self.flag(name, value),
                 name => {
                     let known = names.iter().map(String::as_str).chain(TABLES);
@@ -116,6 +131,52 @@ impl Reader<'_> {
         match flags::check(&flag) {
             Ok(()) => self.file.flags.push(flag),
             Err(problem) => self.error(Some(value.span().start), problem),
+        }
+    }
+
+    /// Tables of one name; those that are wrong are said and left out.
+    fn tables<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+        value: &Value<'_>,
+        place: impl Fn(usize) -> Place,
+    ) -> Vec<T> {
+        let DeValue::Array(tables) = value.get_ref() else {
+            self.wrong_type(name, value, if name == RULE { "[[rule]]" } else { "[[prefix]]" });
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        for table in tables {
+            match T::deserialize(ValueDeserializer::from(table.clone())) {
+                Ok(read) => {
+                    all.push(read);
+                    self.places.push((place(all.len()), table.span().start));
+                }
+                Err(error) => {
+                    let at = error.span().map_or(table.span().start, |span| span.start);
+                    let message = error.message().to_owned();
+                    self.error(Some(at), Problem::Table(format!("{name}: {message}")));
+                }
+            }
+        }
+        all
+    }
+
+    fn compile(&mut self) {
+        match self.policy.compile() {
+            Ok(policy) => self.file.policy = policy,
+            Err(errors) => {
+                for error in errors.0 {
+                    let same = |place: &Place| match (place, &error.place) {
+                        (Place::Prefix(one), Place::Prefix(other))
+                        | (Place::Rule(one, _), Place::Rule(other, _)) => one == other,
+                        _ => false,
+                    };
+                    let at = self.places.iter().find(|(place, _)| same(place));
+                    let at = at.map(|(_, at)| *at);
+                    self.error(at, Problem::Policy(error));
+                }
+            }
         }
     }
 

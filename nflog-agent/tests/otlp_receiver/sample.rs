@@ -66,6 +66,9 @@ impl Sample {
             packet: &self.packet,
             attribution: &self.attribution,
             process: self.process.as_ref(),
+            rule: None,
+            sample_rate: None,
+            flow: None,
         }
     }
 

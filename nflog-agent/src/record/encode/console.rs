@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Encoder;
 use crate::export::Batch;
 use crate::record::display::{self, Style};
-use crate::record::{Loss, Record};
+use crate::record::{Loss, Record, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 
 /// The encoder for terminals.
@@ -45,14 +45,30 @@ impl Console {
         self.out.drain(start..start + "2026-01-02T".len());
         self.out.push(b' ');
     }
+
+    fn write(&mut self, record: &Record<'_>) {
+        self.time(record.time_unix_nano);
+        display::packet(&mut self.out, record, self.style);
+        self.out.push(b'\n');
+    }
 }
 
 impl Encoder for Console {
     fn push(&mut self, record: &Record<'_>) {
-        self.time(record.time_unix_nano);
-        display::packet(&mut self.out, record, self.style);
-        self.out.push(b'\n');
+        self.write(record);
         self.account.receive();
+    }
+
+    fn push_held(&mut self, record: &Record<'_>, held: &mut Unsettled) {
+        self.write(record);
+        self.account.adopt(held);
+    }
+
+    fn push_suppressed(&mut self, suppressed: &Suppressed<'_>) {
+        self.time(suppressed.observed_unix_nano);
+        display::suppressed(&mut self.out, suppressed, self.style);
+        self.out.push(b'\n');
+        self.loss_records += 1;
     }
 
     fn push_loss(&mut self, loss: &Loss) {
