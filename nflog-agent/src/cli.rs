@@ -145,6 +145,15 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_RECORD_ID")]
     pub record_id: RecordIdArg,
 
+    /// How often the account (received, exported, spooled, lost) goes out as a record of its own, event nflog.account; only if it has
+    /// changed, and not to the console. 0s: never.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_ACCOUNT_INTERVAL")]
+    pub account_interval: Duration,
+
+    /// On the console, everything that is known of each packet, in lines below its own. JSON and OTLP always have it.
+    #[arg(short, long, env = "NFLOG_AGENT_VERBOSE")]
+    pub verbose: bool,
+
     /// Colour on the console.
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
     pub color: ColorArg,

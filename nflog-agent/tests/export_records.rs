@@ -350,6 +350,47 @@ proptest! {
 }
 
 #[test]
+fn a_verbose_console_has_the_same_lines_and_everything_else_below_each() {
+    let ledger = Ledger::new();
+    let text = |verbose: bool| {
+        let mut encoder = Console::new(false, &ledger).verbose(verbose);
+        for sample in otlp_receiver::sample::varied() {
+            encoder.push(&sample.record());
+        }
+        let batch = encoder.take();
+        let text = String::from_utf8(batch.payload().to_vec()).unwrap();
+        batch.exported(0);
+        text
+    };
+    let (brief, verbose) = (text(false), text(true));
+    let above: Vec<_> = verbose.lines().filter(|line| !line.starts_with("    ")).collect();
+    assert_eq!(above, brief.lines().collect::<Vec<_>>());
+    assert!(
+        verbose
+            .chars()
+            .all(|character| character == '\n' || !character.is_control())
+    );
+    let mut blocks = verbose.lines().fold(Vec::new(), |mut blocks, line| {
+        if line.starts_with("    ") {
+            let block: &mut String = blocks.last_mut().expect("a line above");
+            block.push_str(line);
+        } else {
+            blocks.push(String::new());
+        }
+        blocks
+    });
+    for sample in otlp_receiver::sample::varied() {
+        let block = blocks.remove(0);
+        for (name, value) in expected::attributes(&sample) {
+            assert!(block.contains(&format!(" {name}=")), "no {name} in {block}");
+            if let Value::Int(value) = value {
+                assert!(block.contains(&format!(" {name}={value}")), "{name} in {block}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_record_that_knows_nothing_says_so_and_no_more() {
     let sample = bare();
     let ledger = Ledger::new();
@@ -504,6 +545,7 @@ fn lines_read_as_the_readme_shows_them() {
     let mut sample = Sample {
         time: 1_767_323_045_123_456_789,
         prefix: "egress-drop: ".to_owned(),
+        direction: Some(Direction::Transmit),
         devices: [None, Some((2, Some("eth0".to_owned()))), None, None],
         packet: Packet {
             source: Some(IpAddr::from([10, 1, 2, 3])),
@@ -541,6 +583,12 @@ fn lines_read_as_the_readme_shows_them() {
         "output egress-drop: >eth0 tcp 10.1.2.3:44321 > [2001:db8::1]:443 SYN len 60 curl[4242] \
          containerd:4f5e6d7c8b9a pod:0b1c2d3e-aaaa-bbbb-cccc-0123456789ab"
     );
+    // A packet that is forwarded is neither this host's nor another's.
+    let forwarded = Sample {
+        direction: None,
+        ..sample.clone()
+    };
+    assert!(line(&forwarded).contains(" len 60 from curl[4242] containerd:"));
     let ledger = Ledger::new();
     let mut encoder = Console::new(true, &ledger);
     encoder.push(&sample.record());

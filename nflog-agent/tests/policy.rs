@@ -57,7 +57,10 @@ fn run(name: &str, rules: &str, traffic: impl FnOnce(&Netns)) -> (Ended, Vec<Val
     traffic(&netns);
     let ended = agent.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.messages());
-    let records = ended.stdout.iter().map(|line| serde_json::from_str(line).unwrap());
+    let records = ended
+        .stdout
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap());
     let records: Vec<_> = records.collect();
     let sent = ["a", "b", "c"].map(|comment| netns.counter(comment)).iter().sum();
     (ended, records, sent)
@@ -72,9 +75,17 @@ fn events<'a>(records: &'a [Value], name: &str) -> Vec<&'a Value> {
 #[track_caller]
 fn assert_account(ended: &Ended, records: &[Value], sent: u64, withheld: &[(&str, u64)]) {
     let messages = ended.messages();
-    assert_eq!(ended.count("received") + ended.count("missed"), sent, "{messages}");
+    assert_eq!(
+        ended.count("received") + ended.count("missed"),
+        sent,
+        "{messages}"
+    );
     let total: u64 = withheld.iter().map(|(_, packets)| packets).sum();
-    assert_eq!(ended.count("exported") + total, ended.count("received"), "{messages}");
+    assert_eq!(
+        ended.count("exported") + total,
+        ended.count("received"),
+        "{messages}"
+    );
     for (reason, packets) in withheld.iter().filter(|(_, packets)| *packets > 0) {
         assert_eq!(ended.count(reason), *packets, "{reason}: {messages}");
     }
@@ -85,12 +96,16 @@ fn assert_account(ended: &Ended, records: &[Value], sent: u64, withheld: &[(&str
 #[test]
 fn prefixes_say_what_they_mean_and_others_are_kept_as_they_are() {
     let (ended, records, sent) = run("prefix", PREFIXES, |netns| {
-        [4242, 4243, 4244].map(|port| send(netns, port, 2));
+        for port in [4242, 4243, 4244] {
+            send(netns, port, 2);
+        }
     });
     assert_account(&ended, &records, sent, &[]);
     let with = |prefix: &str| {
         let packets = events(&records, "nflog.packet");
-        let mut found = packets.into_iter().filter(|record| record["nflog.prefix"] == prefix);
+        let mut found = packets
+            .into_iter()
+            .filter(|record| record["nflog.prefix"] == prefix);
         found.next().unwrap_or_else(|| panic!("no {prefix}"))
     };
     let block = with("[UFW BLOCK] ");

@@ -17,6 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use otlp::Collector;
 use program::{Agent, binary};
 use rustix::process::Signal;
@@ -62,6 +63,8 @@ fn start(netns: &Netns, collector: &str, spool: &Path) -> Agent {
         &spool,
         "--shutdown-timeout",
         "1s",
+        "--account-interval",
+        "200ms",
     ];
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
@@ -71,14 +74,45 @@ fn start(netns: &Netns, collector: &str, spool: &Path) -> Agent {
     Agent::start(&arguments, &environment)
 }
 
+/// The records of an event that have arrived.
+fn records(collector: &Collector, event: &str) -> Vec<LogRecord> {
+    let requests = collector.requests().into_iter();
+    let resources = requests.flat_map(|request| request.resource_logs);
+    let scopes = resources.flat_map(|resource| resource.scope_logs);
+    scopes
+        .flat_map(|scope| scope.log_records)
+        .filter(|record| record.event_name == event)
+        .collect()
+}
+
+/// Checks every account that has arrived, and returns the last one of what was received.
+fn accounts(collector: &Collector) -> Option<i64> {
+    let of = |record: &LogRecord, name: &str| {
+        let name = format!("nflog.account.{name}");
+        let found = record.attributes.iter().find(|attribute| attribute.key == name);
+        let value = found.and_then(|attribute| attribute.value.as_ref()?.value.clone());
+        match value {
+            Some(Value::IntValue(count)) => count,
+            other => panic!("{name} is {other:?} in {record:?}"),
+        }
+    };
+    let accounts = records(collector, "nflog.account");
+    for account in &accounts {
+        let sum = |names: &[&str]| names.iter().map(|name| of(account, name)).sum::<i64>();
+        assert_eq!(
+            sum(&["received", "recovered"]),
+            sum(&["exported", "spooled", "in_flight", "lost"]),
+            "{account:?}"
+        );
+    }
+    accounts.last().map(|account| of(account, "received"))
+}
+
 /// How many records of each run have arrived.
 fn arrived(collector: &Collector) -> BTreeMap<i64, u64> {
     let mut runs = BTreeMap::new();
-    let requests = collector.requests();
-    let resources = requests.iter().flat_map(|request| &request.resource_logs);
-    let scopes = resources.flat_map(|resource| &resource.scope_logs);
     let mut ids = BTreeSet::new();
-    for record in scopes.flat_map(|scope| &scope.log_records) {
+    for record in records(collector, "nflog.packet") {
         let value = |key| {
             let attribute = record.attributes.iter().find(|attribute| attribute.key == key);
             let value = attribute.and_then(|attribute| attribute.value.as_ref());
@@ -134,6 +168,9 @@ fn what_an_outage_leaves_survives_a_stop_and_a_kill_and_arrives() {
     });
     wait_for("the end of the spool", || {
         (files(spool.path()) == 0).then_some(())
+    });
+    wait_for("an account of what this run has received", || {
+        (accounts(&collector) == Some(500)).then_some(())
     });
     let stopped = agent.stop();
     assert_eq!(stopped.count("lost"), 0, "{}", stopped.messages());

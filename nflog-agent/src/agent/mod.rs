@@ -4,6 +4,7 @@
 //! first entry already has its owner. Then `serve` runs until the end. Stop: readers unbind and drain, then the exporter
 //! delivers what is queued.
 
+mod account;
 mod attributions;
 mod descriptors;
 mod devices;
@@ -38,6 +39,7 @@ use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
+use account::Accounts;
 use attributions::Attributions;
 use devices::Devices;
 use gaps::Gaps;
@@ -274,6 +276,22 @@ impl<'a> Agent<'a> {
             Some(self.queue),
             families,
         )?))
+    }
+
+    /// What reports the account to the collector; people at a console get it at the end.
+    fn accounts(&self) -> Result<Option<Accounts>, RunError> {
+        let interval = self.args.account_interval;
+        if interval.is_zero() || self.output.is_console() {
+            return Ok(None);
+        }
+        let encoder = self.output.encoder(self.ledger)?;
+        let batcher = Batcher::new(encoder, self.output.policy(), self.queue.clone());
+        Ok(Some(Accounts::new(
+            batcher,
+            self.ledger,
+            interval,
+            Instant::now(),
+        )))
     }
 
     /// Says that all that is to be read at start is.

@@ -23,7 +23,7 @@ pub(super) struct Output {
 
 enum Kind {
     Otlp(OtlpConfig),
-    Console { colour: bool },
+    Console { colour: bool, verbose: bool },
     Json,
 }
 
@@ -35,6 +35,7 @@ impl Output {
     pub(super) fn choose(args: &RunArgs, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
         let console = || Kind::Console {
             colour: colour(args.color, &get),
+            verbose: args.verbose,
         };
         let kind = match args.output {
             OutputArg::Console => console(),
@@ -62,7 +63,7 @@ impl Output {
         let ids = self.ids.then(RecordIds::new).transpose()?;
         Ok(match &self.kind {
             Kind::Otlp(_) => Box::new(Otlp::new(self.resource.clone(), ledger).with_ids(ids)),
-            Kind::Console { colour } => Box::new(Console::new(*colour, ledger)),
+            Kind::Console { colour, verbose } => Box::new(Console::new(*colour, ledger).verbose(*verbose)),
             Kind::Json => Box::new(Json::new(self.resource.clone(), ledger).with_ids(ids)),
         })
     }
@@ -77,6 +78,10 @@ impl Output {
 
     pub(super) const fn is_otlp(&self) -> bool {
         matches!(self.kind, Kind::Otlp(_))
+    }
+
+    pub(super) const fn is_console(&self) -> bool {
+        matches!(self.kind, Kind::Console { .. })
     }
 
     pub(super) const fn policy(&self) -> FlushPolicy {

@@ -236,7 +236,7 @@ const fn direction(hook: Hook) -> Option<Direction> {
     }
 }
 
-fn unix_nano(time: SystemTime) -> u64 {
+pub(super) fn unix_nano(time: SystemTime) -> u64 {
     // A clock before 1970 is a clock that is not set.
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

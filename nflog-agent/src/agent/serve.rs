@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::iterator::Signals;
 
+use super::account::Accounts;
 use super::netns::{Change, Event, Fleet, Hints, Named, Namespace, Scanner, Schedule};
 use super::reader::Reader;
 use super::{Agent, RunError, signals};
@@ -29,6 +30,7 @@ impl Agent<'_> {
         opened: Vec<Opened<'env>>,
         mut signals: Signals,
     ) -> Result<(), RunError> {
+        let accounts = self.accounts()?;
         let (send, events) = channel();
         let handle = signals.handle();
         scope(|scope| {
@@ -39,7 +41,7 @@ impl Agent<'_> {
                     let _ = stop.send(Event::Stop(signals::name(signal)));
                 }
             });
-            let mut main = Main::new(self, named, Fleet::new(self, scope, send));
+            let mut main = Main::new(self, named, Fleet::new(self, scope, send), accounts);
             let started = main.start(opened);
             let ended = main.run(&events, started);
             handle.close();
@@ -57,16 +59,23 @@ struct Main<'scope, 'env> {
     fleet: Fleet<'scope, 'env>,
     hints: Option<Hints>,
     schedule: Schedule,
+    accounts: Option<Accounts>,
     told_hidden: bool,
     told_blind: bool,
 }
 
 impl<'scope, 'env> Main<'scope, 'env> {
-    fn new(agent: &'env Agent<'env>, named: Vec<Named>, fleet: Fleet<'scope, 'env>) -> Self {
+    fn new(
+        agent: &'env Agent<'env>,
+        named: Vec<Named>,
+        fleet: Fleet<'scope, 'env>,
+        accounts: Option<Accounts>,
+    ) -> Self {
         Self {
             scanner: Scanner::new(&agent.args.netns_of_cgroup),
             hints: None,
             schedule: Schedule::new(agent.args.netns_interval, Instant::now()),
+            accounts,
             agent,
             named,
             fleet,
@@ -120,12 +129,18 @@ impl<'scope, 'env> Main<'scope, 'env> {
                 // The fleet holds a sender.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
+            if let Some(accounts) = &mut self.accounts {
+                accounts.tick(Instant::now());
+            }
             if self.agent.queue.sink_gone() {
                 self.fleet.halt("the output takes no more");
             }
             if !self.fleet.halted() && self.changes() {
                 self.follow(Instant::now());
             }
+        }
+        if let Some(accounts) = self.accounts.take() {
+            accounts.finish(Instant::now());
         }
         // A reader that goes away is how a pipe ends; a full disk is not.
         match self.agent.queue.sink_error() {

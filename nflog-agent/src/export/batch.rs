@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::queue::ExportQueue;
-use crate::record::{Encoder, Loss, Record, Suppressed};
+use crate::record::{Account, Encoder, Loss, Record, Suppressed};
 use crate::telemetry::ledger::{LossReason, Unsettled};
 
 /// Encoded records and their account.
@@ -142,6 +142,12 @@ impl Batcher {
     /// Adds a loss report; flushes if the batch is full.
     pub fn push_loss(&mut self, loss: &Loss, now: Instant) {
         self.encoder.push_loss(loss);
+        self.pushed(now);
+    }
+
+    /// Adds the account; flushes if the batch is full.
+    pub fn push_account(&mut self, account: &Account<'_>, now: Instant) {
+        self.encoder.push_account(account);
         self.pushed(now);
     }
 

@@ -260,7 +260,8 @@ mod tests {
             let mut known = Known::default();
             for prefix in &prefixes {
                 let fresh = (!prefix.is_empty()).then(|| patterns[0].read(prefix)).flatten();
-                prop_assert_eq!(known.read(&patterns, prefix).as_deref(), fresh.as_ref());
+                let found = known.read(&patterns, prefix);
+                prop_assert_eq!(found.as_deref(), fresh.as_ref());
             }
         }
     }

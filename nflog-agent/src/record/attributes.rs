@@ -5,9 +5,10 @@
 use super::address::Ends;
 use super::semconv::{self, Key};
 use super::text;
-use super::{Device, Direction, Flow, LoggingRule, Loss, Record, Suppressed, TimeSource};
+use super::{Account, Device, Direction, Flow, LoggingRule, Loss, Record, Suppressed, TimeSource};
 use crate::owner::Owner;
 use crate::packet::{Packet, Problem, Transport};
+use crate::telemetry::ledger::LossReason;
 use crate::workload::Process;
 
 /// Takes attributes one by one.
@@ -89,6 +90,33 @@ fn of_flow(flow: &Flow, out: &mut impl Attributes) {
 
 fn clamped(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Attributes of an account.
+pub(super) fn of_account(account: &Account<'_>, out: &mut impl Attributes) {
+    let snapshot = account.snapshot;
+    for (key, count) in [
+        (semconv::ACCOUNT_RECEIVED, snapshot.received),
+        (semconv::ACCOUNT_RECOVERED, snapshot.recovered),
+        (semconv::ACCOUNT_EXPORTED, snapshot.exported),
+        (semconv::ACCOUNT_SPOOLED, snapshot.spooled),
+        (semconv::ACCOUNT_WITHHELD, snapshot.withheld_total()),
+        (semconv::ACCOUNT_IN_FLIGHT, snapshot.in_flight()),
+        (semconv::ACCOUNT_LOST, snapshot.lost_total()),
+        (semconv::ACCOUNT_MISSED, snapshot.gaps),
+    ] {
+        out.int(key, clamped(count));
+    }
+    let lost = LossReason::ALL
+        .into_iter()
+        .filter(|reason| snapshot.lost(*reason) > 0)
+        .map(LossReason::name);
+    if lost.clone().next().is_some() {
+        out.texts(semconv::ACCOUNT_LOST_REASONS, lost);
+    }
+    if snapshot.loss_pending {
+        out.boolean(semconv::ACCOUNT_LOSS_PENDING, true);
+    }
 }
 
 /// Value of `nflog.packet.problem`.

@@ -2,11 +2,13 @@
 //!
 //! Invariants: no line break and no control character, whatever the rule prefix, device name or `comm` contains.
 
+use std::io::Write as _;
+
 use super::address::{Address, Ends};
 use super::attributes::problem_name;
 use super::text;
-use super::{Device, Flow, Loss, Record, Suppressed};
-use crate::owner::Attribution;
+use super::{Account, Device, Flow, Loss, Record, Suppressed};
+use crate::owner::{Attribution, End};
 use crate::packet::{Packet, Transport};
 use crate::workload::Workload;
 
@@ -23,7 +25,7 @@ const CYAN: &str = "\x1b[36m";
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
-const RESET: &str = "\x1b[0m";
+pub(super) const RESET: &str = "\x1b[0m";
 
 /// Characters of a container id that a line shows, as `docker ps` and `crictl ps` do.
 const SHORT_ID: usize = 12;
@@ -53,6 +55,13 @@ pub(super) fn packet_between(out: &mut Vec<u8>, record: &Record<'_>, ends: &Ends
     });
     let owned = record.attribution.owner().is_some();
     line.field(if owned { GREEN } else { RED }, |out| {
+        // At all other hooks the direction says whose end it is.
+        if let Some(end) = record.attribution.end().filter(|_| record.direction.is_none()) {
+            out.extend_from_slice(match end {
+                End::Source => b"from ",
+                End::Destination => b"to ",
+            });
+        }
         owner(out, record.attribution);
     });
     if let Some(process) = record.process {
@@ -98,6 +107,11 @@ pub fn loss(out: &mut Vec<u8>, loss: &Loss, style: Style) {
         out.extend_from_slice(b": ");
         out.extend_from_slice(loss.reason.as_bytes());
     });
+}
+
+/// Appends the line of an account, without a line break.
+pub(super) fn account(out: &mut Vec<u8>, account: &Account<'_>) {
+    write!(out, "{}", account.snapshot).expect("writing to a Vec does not fail");
 }
 
 /// Fields separated by one space; an empty field leaves no trace unless there are columns.
@@ -273,7 +287,7 @@ fn stands_for(out: &mut Vec<u8>, flow: Option<&Flow>, sample_rate: Option<u32>) 
     }
 }
 
-/// `comm[pid]`, or the method with the reason: `none(no-socket)`, `kernel(kernel-icmp)`.
+/// `comm[pid]`, of a forwarded packet `from comm[pid]` or `to comm[pid]`, or the method with the reason: `none(no-socket)`, `kernel(kernel-icmp)`.
 fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
     match attribution {
         Attribution::Owned { owner, .. } => {

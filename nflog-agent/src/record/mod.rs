@@ -22,6 +22,7 @@ pub use uid::RecordIds;
 
 use crate::owner::Attribution;
 use crate::packet::Packet;
+use crate::telemetry::ledger::Snapshot;
 use crate::workload::Process;
 
 /// One NFLOG entry, dissected and attributed. Borrowed throughout: encoding it is the first and only copy.
@@ -115,6 +116,17 @@ pub struct Device<'a> {
     pub index: u32,
     /// Interface name.
     pub name: Option<&'a str>,
+}
+
+/// What became of all records since the agent started, as a record of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Account<'a> {
+    /// When it was drawn up, ns since the Unix epoch.
+    pub observed_unix_nano: u64,
+    /// The account.
+    pub snapshot: &'a Snapshot,
+    /// More has been lost since the last one.
+    pub worse: bool,
 }
 
 /// Packets known to be lost, as a record of its own.

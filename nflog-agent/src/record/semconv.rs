@@ -28,6 +28,9 @@ pub const EVENT_SUPPRESSED: &str = "nflog.suppressed";
 /// `event_name` of a record about lost packets.
 pub const EVENT_LOSS: &str = "nflog.loss";
 
+/// `event_name` of a record about what became of all records.
+pub const EVENT_ACCOUNT: &str = "nflog.account";
+
 /// All event names, with the severity and what such a record is about.
 pub const EVENTS: &[(&str, &str, &str)] = &[
     (EVENT_PACKET, "INFO", "a packet that was logged"),
@@ -45,6 +48,11 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
         EVENT_LOSS,
         "WARN",
         "packets that were lost before they were received: how many of which group, and why",
+    ),
+    (
+        EVENT_ACCOUNT,
+        "INFO, or WARN if more has been lost since the last one",
+        "what became of all records since the agent started: received + recovered = exported + spooled + in flight + lost",
     ),
 ];
 
@@ -112,7 +120,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) const SIZE: usize = 32;
+    pub(super) const SIZE: usize = 40;
 
     const fn new(name: &str) -> Self {
         let name = name.as_bytes();
@@ -322,6 +330,27 @@ keys! {
     LOSS_PACKETS: Record Int "nflog.loss.packets" "{packet}";
     /// What lost them.
     LOSS_REASON: Record Text "nflog.loss.reason";
+
+    /// Records of packets since the agent started.
+    ACCOUNT_RECEIVED: Record Int "nflog.account.received" "{record}";
+    /// What an earlier process had left in the spool.
+    ACCOUNT_RECOVERED: Record Int "nflog.account.recovered" "{record}";
+    /// What the collector took.
+    ACCOUNT_EXPORTED: Record Int "nflog.account.exported" "{record}";
+    /// What is in the spool.
+    ACCOUNT_SPOOLED: Record Int "nflog.account.spooled" "{record}";
+    /// Packets that the configuration's rules withheld: filtered, sampled out, limited, aggregated.
+    ACCOUNT_WITHHELD: Record Int "nflog.account.withheld" "{packet}";
+    /// What is neither there nor lost.
+    ACCOUNT_IN_FLIGHT: Record Int "nflog.account.in_flight" "{record}";
+    /// What was lost after it was received.
+    ACCOUNT_LOST: Record Int "nflog.account.lost" "{record}";
+    /// What lost records so far; how many each is in the metric `nflog_agent.records.lost`.
+    ACCOUNT_LOST_REASONS: Record Texts "nflog.account.lost.reasons";
+    /// Packets that the kernel numbered and that were never received.
+    ACCOUNT_MISSED: Record Int "nflog.account.missed" "{packet}";
+    /// `true` if more were missed than the kernel has told yet; else absent.
+    ACCOUNT_LOSS_PENDING: Record Bool "nflog.account.loss_pending";
 }
 
 #[cfg(test)]

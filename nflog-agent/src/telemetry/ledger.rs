@@ -360,11 +360,17 @@ impl Snapshot {
         self.withheld[why as usize]
     }
 
+    /// Packets withheld for any reason.
+    #[must_use]
+    pub fn withheld_total(&self) -> u64 {
+        self.withheld.iter().sum()
+    }
+
     /// Records received and not settled yet.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        let withheld: u64 = self.withheld.iter().sum();
-        self.received + self.recovered - self.exported - self.spooled - withheld - self.lost_total()
+        let settled = self.exported + self.spooled + self.withheld_total() + self.lost_total();
+        self.received + self.recovered - settled
     }
 }
 

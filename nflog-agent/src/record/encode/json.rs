@@ -17,7 +17,7 @@ use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
 use crate::record::text;
-use crate::record::{Loss, Record, RecordIds, Suppressed};
+use crate::record::{Account, Loss, Record, RecordIds, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
 
@@ -27,7 +27,7 @@ pub struct Json {
     host: Workload,
     out: Vec<u8>,
     line: Vec<u8>,
-    loss_records: u32,
+    reports: u32,
     account: Unsettled,
     ids: Option<RecordIds>,
 }
@@ -41,7 +41,7 @@ impl Json {
             host: Workload::default(),
             out: Vec::new(),
             line: Vec::new(),
-            loss_records: 0,
+            reports: 0,
             account: ledger.account(),
             ids: None,
         }
@@ -121,7 +121,7 @@ impl Json {
             members.text(semconv::RECORD_UID, ids.next(observed));
         }
         self.out.extend_from_slice(b"}}\n");
-        self.loss_records += 1;
+        self.reports += 1;
     }
 }
 
@@ -154,8 +154,18 @@ impl Encoder for Json {
         });
     }
 
+    fn push_account(&mut self, account: &Account<'_>) {
+        self.line.clear();
+        display::account(&mut self.line, account);
+        let severity = if account.worse { "WARN" } else { "INFO" };
+        let (observed, event) = (account.observed_unix_nano, semconv::EVENT_ACCOUNT);
+        self.report(observed, severity, event, |out| {
+            attributes::of_account(account, out);
+        });
+    }
+
     fn records(&self) -> u32 {
-        self.account.records() + self.loss_records
+        self.account.records() + self.reports
     }
 
     fn bytes(&self) -> usize {
@@ -165,11 +175,7 @@ impl Encoder for Json {
     fn take(&mut self) -> Batch {
         let payload = Bytes::copy_from_slice(&self.out);
         self.out.clear();
-        Batch::new(
-            payload,
-            std::mem::take(&mut self.loss_records),
-            self.account.take(),
-        )
+        Batch::new(payload, std::mem::take(&mut self.reports), self.account.take())
     }
 }
 

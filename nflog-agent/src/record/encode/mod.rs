@@ -13,7 +13,7 @@ pub use console::Console;
 pub use json::Json;
 pub use otlp::Otlp;
 
-use super::{Loss, Record, Suppressed};
+use super::{Account, Loss, Record, Suppressed};
 use crate::export::Batch;
 use crate::telemetry::ledger::Unsettled;
 
@@ -30,6 +30,9 @@ pub trait Encoder: Send {
 
     /// Adds a report of lost packets. Such a report is not a packet: the ledger does not count it.
     fn push_loss(&mut self, loss: &Loss);
+
+    /// Adds the account. It is no packet either.
+    fn push_account(&mut self, account: &Account<'_>);
 
     /// Log records in the open batch, reports included.
     fn records(&self) -> u32;

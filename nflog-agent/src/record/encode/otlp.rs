@@ -18,7 +18,7 @@ use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
-use crate::record::{Loss, Record, RecordIds, Suppressed};
+use crate::record::{Account, Loss, Record, RecordIds, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
 
@@ -60,7 +60,7 @@ pub struct Otlp {
     scratch: Scratch,
     line: Vec<u8>,
     bytes: usize,
-    loss_records: u32,
+    reports: u32,
     account: Unsettled,
     ids: Option<RecordIds>,
 }
@@ -110,7 +110,7 @@ impl Otlp {
             scratch: Scratch::default(),
             line: Vec::new(),
             bytes: 0,
-            loss_records: 0,
+            reports: 0,
             account: ledger.account(),
             ids: None,
         };
@@ -255,7 +255,7 @@ impl Otlp {
         };
         self.encode(&head, write);
         self.append(self.host);
-        self.loss_records += 1;
+        self.reports += 1;
     }
 }
 
@@ -294,8 +294,18 @@ impl Encoder for Otlp {
         self.report(observed, WARN, event, |out| attributes::of_loss(loss, out));
     }
 
+    fn push_account(&mut self, account: &Account<'_>) {
+        self.line.clear();
+        display::account(&mut self.line, account);
+        let severity = if account.worse { WARN } else { INFO };
+        let (observed, event) = (account.observed_unix_nano, semconv::EVENT_ACCOUNT);
+        self.report(observed, severity, event, |out| {
+            attributes::of_account(account, out);
+        });
+    }
+
     fn records(&self) -> u32 {
-        self.account.records() + self.loss_records
+        self.account.records() + self.reports
     }
 
     fn bytes(&self) -> usize {
@@ -321,7 +331,7 @@ impl Encoder for Otlp {
         self.shrink();
         Batch::new(
             Bytes::from(out),
-            std::mem::take(&mut self.loss_records),
+            std::mem::take(&mut self.reports),
             self.account.take(),
         )
     }
