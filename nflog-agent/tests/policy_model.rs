@@ -261,7 +261,9 @@ proptest! {
         model.expire(|_| true);
         let kept = out.packets.iter().filter(|(_, rate, ..)| *rate == Some(3)).count() as u64;
 
+        out.account.exported();
         let end = ledger.snapshot();
+        assert_closed(&end, steps.len() as u64, 0);
         prop_assert_eq!(sorted(out.flows.clone()), sorted(model.ended.clone()));
         let in_flows: u64 = out.flows.iter().map(|(_, flow)| flow.packets).sum();
         prop_assert_eq!(end.withheld(Withheld::Aggregated), in_flows - out.flows.len() as u64);
@@ -273,8 +275,6 @@ proptest! {
         prop_assert_eq!(out.packets.len() as u64, model.packets + kept);
         prop_assert!(out.packets.iter().all(|(.., flow, _)| flow.is_none()));
         prop_assert_eq!(engine.deadline(), None, "nothing waits after the end");
-        out.account.exported();
-        assert_closed(&ledger.snapshot(), steps.len() as u64, 0);
         prop_assert!(counts.to_string().contains("limited: "));
     }
 }
@@ -316,4 +316,46 @@ fn flags_of_all_packets_are_in_a_flows_record() {
     engine.close(now, &mut out);
     assert_eq!(out.0, 0b1001_0010);
     out.1.exported();
+}
+
+/// Takes everything, and writes nothing down.
+struct Nowhere(Unsettled);
+
+impl Out for Nowhere {
+    fn packet(&mut self, _: &Record<'_>, _: Instant) {
+        self.0.receive();
+    }
+    fn held(&mut self, _: &Record<'_>, held: &mut Unsettled, _: Instant) {
+        self.0.adopt(held);
+    }
+    fn suppressed(&mut self, _: &Suppressed<'_>, _: Instant) {}
+}
+
+#[test]
+fn a_packet_costs_no_allocation_unless_it_begins_a_flow() {
+    let ledger = Ledger::new();
+    let now = Instant::now();
+    let (mut engine, _) = engine(&ledger, now);
+    let mut out = Nowhere(ledger.account());
+    let samples: Vec<_> = (0..PREFIXES.len())
+        .map(|prefix| sample((prefix, 1, 1000, 1, 0), 1))
+        .collect();
+    let mut all = || {
+        for sample in &samples {
+            let rule = engine.logging_rule(&sample.prefix);
+            let record = Record {
+                rule: rule.as_deref(),
+                ..sample.record()
+            };
+            engine.take(&record, now, &mut out);
+        }
+        engine.tick(now, &mut out);
+    };
+    all();
+    let warm = allocation_counter::measure(|| (0..100).for_each(|_| all()));
+    assert_eq!(warm.count_total, 0, "600 packets: {warm:?}");
+    engine.close(now, &mut out);
+    out.0.exported();
+    assert_eq!(ledger.snapshot().in_flight(), 0);
+    assert_eq!(ledger.snapshot().received, 606);
 }

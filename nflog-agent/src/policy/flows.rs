@@ -141,6 +141,7 @@ impl Flows {
         while !self.open.is_empty() {
             self.end_oldest(now, out);
         }
+        self.order.clear();
     }
 
     /// When idle flows are looked for next. Looking costs as much as there are flows.
