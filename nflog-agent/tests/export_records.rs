@@ -252,7 +252,7 @@ fn process() -> impl Strategy<Value = Process> {
 }
 
 prop_compose! {
-    fn rule()(words in proptest::array::uniform4(of(text()))) -> LoggingRule {
+    fn rule()(words in proptest::array::uniform4(of("\\PC{0,12}"))) -> LoggingRule {
         let [action, chain, id, policy] = words;
         LoggingRule { action, chain, id, policy }
     }

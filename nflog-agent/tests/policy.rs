@@ -204,7 +204,11 @@ fn what_is_wrong_is_said_with_its_line_and_nothing_runs() {
     let path = file.path().display().to_string();
     let ended = Agent::spawn(&["--config", &path], &[]).wait();
     assert_eq!(ended.code, Some(64), "{}", ended.messages());
-    for (line, word) in [("line 3", "dorp"), ("line 4", "ufw"), ("line 6", "hook 'in'")] {
+    for (line, word) in [
+        ("line 3", "dorp"),
+        ("line 4", "ufw"),
+        ("line 6", "rule 2: hook 'in'"),
+    ] {
         assert!(
             ended
                 .stderr

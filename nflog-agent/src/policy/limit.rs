@@ -61,13 +61,16 @@ impl Limiter {
         if !self.has_room(now) {
             return self.take_shared(now);
         }
-        let bucket = self.buckets.entry(key).or_insert(Bucket::full(&rate, now));
+        let bucket = self
+            .buckets
+            .entry(key)
+            .or_insert_with(|| Bucket::full(&rate, now));
         bucket.take(&rate, now)
     }
 
     fn take_shared(&mut self, now: Instant) -> bool {
         let rate = self.spec.rate;
-        let bucket = self.shared.get_or_insert(Bucket::full(&rate, now));
+        let bucket = self.shared.get_or_insert_with(|| Bucket::full(&rate, now));
         bucket.take(&rate, now)
     }
 

@@ -51,7 +51,7 @@ pub(super) fn packet_between(out: &mut Vec<u8>, record: &Record<'_>, ends: &Ends
     line.column(7, "", |out| flags(out, record.packet.transport));
     line.column(8, "", |out| length(out, record.packet));
     line.field("", |out| {
-        stands_for(out, record.flow.as_ref(), record.sample_rate)
+        stands_for(out, record.flow.as_ref(), record.sample_rate);
     });
     let owned = record.attribution.owner().is_some();
     line.field(if owned { GREEN } else { RED }, |out| {

@@ -48,7 +48,8 @@ impl File {
             file: Self::default(),
             keys: BTreeMap::new(),
             policy: PolicyConfig::default(),
-            places: Vec::new(),
+            prefixes: Vec::new(),
+            rules: Vec::new(),
             errors: Vec::new(),
         };
         match DeTable::parse(&text) {
@@ -76,10 +77,13 @@ struct Reader<'a> {
     /// Where each variable comes from: its key, and the offset of that.
     keys: BTreeMap<String, (String, usize)>,
     policy: PolicyConfig,
-    /// Where the tables of the policy are: offsets.
-    places: Vec<(Place, usize)>,
+    prefixes: Vec<Spot>,
+    rules: Vec<Spot>,
     errors: Vec<FileError>,
 }
+
+/// A table's number in the file, from 1, and its offset.
+type Spot = (usize, usize);
 
 type Key<'a> = Spanned<DeString<'a>>;
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -91,8 +95,8 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 OTLP => self.otlp("", OTLP, value),
                 RESOURCE => self.resource(value),
-                PREFIX => self.policy.prefix = self.tables(PREFIX, value, Place::Prefix),
-                RULE => self.policy.rule = self.tables(RULE, value, |number| Place::Rule(number, None)),
+                PREFIX => (self.policy.prefix, self.prefixes) = self.tables(PREFIX, value),
+                RULE => (self.policy.rule, self.rules) = self.tables(RULE, value),
                 name if names.iter().any(|known| known == name) => self.flag(name, value),
                 name => {
                     let known = names.iter().map(String::as_str).chain(TABLES);
@@ -134,49 +138,47 @@ impl Reader<'_> {
         }
     }
 
-    /// Tables of one name; those that are wrong are said and left out.
-    fn tables<T: DeserializeOwned>(
-        &mut self,
-        name: &str,
-        value: &Value<'_>,
-        place: impl Fn(usize) -> Place,
-    ) -> Vec<T> {
+    /// Tables of one name, each with its number and offset; those that are wrong are said and left out.
+    fn tables<T: DeserializeOwned>(&mut self, name: &'static str, value: &Value<'_>) -> (Vec<T>, Vec<Spot>) {
         let DeValue::Array(tables) = value.get_ref() else {
-            self.wrong_type(name, value, if name == RULE { "[[rule]]" } else { "[[prefix]]" });
-            return Vec::new();
+            let wanted = if name == RULE { "[[rule]]" } else { "[[prefix]]" };
+            self.wrong_type(name, value, wanted);
+            return (Vec::new(), Vec::new());
         };
-        let mut all = Vec::new();
-        for table in tables {
+        let (mut all, mut spots) = (Vec::new(), Vec::new());
+        for (number, table) in (1..).zip(tables) {
             match T::deserialize(ValueDeserializer::from(table.clone())) {
                 Ok(read) => {
                     all.push(read);
-                    self.places.push((place(all.len()), table.span().start));
+                    spots.push((number, table.span().start));
                 }
                 Err(error) => {
-                    let at = error.span().map_or(table.span().start, |span| span.start);
-                    let message = error.message().to_owned();
-                    self.error(Some(at), Problem::Table(format!("{name}: {message}")));
+                    let span = error.span().unwrap_or_else(|| table.span());
+                    let message = format!("{name} {number}: {}", error.message());
+                    self.error(Some(span.start), Problem::Table(message));
                 }
             }
         }
-        all
+        (all, spots)
     }
 
+    /// Checks the policy; its numbers of tables become those of the file.
     fn compile(&mut self) {
-        match self.policy.compile() {
-            Ok(policy) => self.file.policy = policy,
-            Err(errors) => {
-                for error in errors.0 {
-                    let same = |place: &Place| match (place, &error.place) {
-                        (Place::Prefix(one), Place::Prefix(other))
-                        | (Place::Rule(one, _), Place::Rule(other, _)) => one == other,
-                        _ => false,
-                    };
-                    let at = self.places.iter().find(|(place, _)| same(place));
-                    let at = at.map(|(_, at)| *at);
-                    self.error(at, Problem::Policy(error));
-                }
+        let errors = match self.policy.compile() {
+            Ok(policy) => {
+                self.file.policy = policy;
+                return;
             }
+            Err(errors) => errors.0,
+        };
+        for mut error in errors {
+            let (number, spots) = match &mut error.place {
+                Place::Prefix(number) => (number, &self.prefixes),
+                Place::Rule(number, _) => (number, &self.rules),
+            };
+            let spot = spots.get(*number - 1).copied();
+            *number = spot.map_or(*number, |(number, _)| number);
+            self.error(spot.map(|(_, at)| at), Problem::Policy(error));
         }
     }
 
