@@ -9,12 +9,14 @@
 mod sample;
 
 use std::hint::black_box;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use nflog_agent::record::{Encoder as _, Otlp, Record, Resource};
-use nflog_agent::telemetry::ledger::Ledger;
+use nflog_agent::policy::{Engine, Out, PolicyConfig};
+use nflog_agent::record::{Encoder as _, Otlp, Record, Resource, Suppressed};
+use nflog_agent::telemetry::ledger::{Ledger, Unsettled};
 use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider as _, Severity};
 use opentelemetry::{InstrumentationScope, Key};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
@@ -234,10 +236,71 @@ fn compare(criterion: &mut Criterion, name: &str, samples: &[Sample]) {
     group.finish();
 }
 
+/// The records of [`twenty`] by way of rules, as a reader does it: what the rules cost on top of encoding. With none, and with so many
+/// that do not match before one that does.
+fn rules(criterion: &mut Criterion) {
+    let other = "[[rule]]\nmatch = { prefix = 'other-*', destination-port = '1-9', source-address = '192.0.2.0/24' }\nthen = 'drop'\n";
+    let ten = other.repeat(10);
+    let aggregate = "[[rule]]\nthen = { aggregate = { interval = '1h' } }\n";
+    let limit = "[[rule]]\nthen = { limit = { rate = '1000000/s', burst = 1000000, per = 'source' } }\n";
+    let prefix = "[[prefix]]\ntemplate = '{chain}-{action}: '\n";
+    let samples = twenty();
+    let mut group = criterion.benchmark_group("policy");
+    group.throughput(Throughput::Elements(BATCH.into()));
+    for (name, config) in [
+        ("none", String::new()),
+        ("a prefix", prefix.to_owned()),
+        ("10 rules that do not match", ten.clone()),
+        (
+            "a prefix, 10 rules, a limit by source",
+            format!("{prefix}{ten}{limit}"),
+        ),
+        ("a flow", aggregate.to_owned()),
+    ] {
+        let config: PolicyConfig = toml::from_str(&config).expect("TOML");
+        let policy = Arc::new(config.compile().expect("valid rules"));
+        let ledger = Ledger::new();
+        let mut engine = Engine::new(&policy, &policy.counts(), &ledger, 1, Instant::now());
+        let mut out = Encoded(Otlp::new(Resource::new(), &ledger));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let now = Instant::now();
+                for record in records(&samples) {
+                    let rule = engine.logging_rule(record.prefix);
+                    let record = Record {
+                        rule: rule.as_deref(),
+                        ..record
+                    };
+                    engine.take(&record, now, &mut out);
+                }
+                out.0.take().exported(0);
+            });
+        });
+        engine.close(Instant::now(), &mut out);
+        out.0.take().exported(0);
+    }
+    group.finish();
+}
+
+/// Straight into an encoder.
+struct Encoded(Otlp);
+
+impl Out for Encoded {
+    fn packet(&mut self, record: &Record<'_>, _: Instant) {
+        self.0.push(record);
+    }
+    fn held(&mut self, record: &Record<'_>, held: &mut Unsettled, _: Instant) {
+        self.0.push_held(record, held);
+    }
+    fn suppressed(&mut self, suppressed: &Suppressed<'_>, _: Instant) {
+        self.0.push_suppressed(suppressed);
+    }
+}
+
 fn encode(criterion: &mut Criterion) {
     compare(criterion, "encode 20", &twenty());
     compare(criterion, "encode all", &full());
 }
 
-criterion_group!(benches, encode);
+criterion_group!(benches, encode, rules);
 criterion_main!(benches);

@@ -4,7 +4,7 @@
 //!
 //! One-way data flow; each stage is a module:
 //! [`nflog`] (netlink bytes to entries) → `packet` (entry payload to addresses and ports) → `owner` (who owns the socket) →
-//! `workload` (which container or unit that is, with `process`: what program it ran) → `record` (the value that leaves) → `export` (batches to a collector or
+//! `workload` (which container or unit that is, with `process`: what program it ran) → `record` (the value that leaves) → `policy` (which of them do) → `export` (batches to a collector or
 //! a console). `telemetry` keeps the account of every record, `agent` wires the stages.
 //!
 //! With `default-features = false` only [`nflog`] is built.
@@ -27,6 +27,8 @@ mod named;
 pub mod owner;
 #[cfg(feature = "agent")]
 pub mod packet;
+#[cfg(feature = "agent")]
+pub mod policy;
 #[cfg(feature = "agent")]
 pub mod process;
 #[cfg(feature = "agent")]

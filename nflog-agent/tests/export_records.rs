@@ -14,7 +14,8 @@ use nflog_agent::owner::{Attribution, Comm, End, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::process::{Arguments, Parent};
 use nflog_agent::record::{
-    Console, Direction, Encoder, Json, Loss, Otlp, RecordIds, Resource, Style, packet_line,
+    Console, Direction, Encoder, Flow, Json, LoggingRule, Loss, Otlp, RecordIds, Resource, Style, Suppressed,
+    packet_line,
 };
 use nflog_agent::telemetry::ledger::{Ledger, LossReason};
 use nflog_agent::workload::{Process, Workload};
@@ -101,6 +102,14 @@ fn take(encoder: &mut Otlp) -> Vec<ResourceLogs> {
     request.resource_logs
 }
 
+const fn event_name(sample: &Sample) -> &'static str {
+    if sample.flow.is_some() {
+        "nflog.flow"
+    } else {
+        "nflog.packet"
+    }
+}
+
 fn check_record(record: &LogRecord, sample: &Sample) {
     assert_eq!(record.time_unix_nano, sample.time);
     assert_eq!(record.observed_time_unix_nano, sample.observed);
@@ -108,7 +117,7 @@ fn check_record(record: &LogRecord, sample: &Sample) {
         (record.severity_number, record.severity_text.as_str()),
         (9, "INFO")
     );
-    assert_eq!(record.event_name, "nflog.packet");
+    assert_eq!(record.event_name, event_name(sample));
     assert_eq!(decoded(&record.attributes), expected::attributes(sample));
     let mut line = Vec::new();
     packet_line(&mut line, &sample.record(), Style::default());
@@ -243,6 +252,19 @@ fn process() -> impl Strategy<Value = Process> {
 }
 
 prop_compose! {
+    fn rule()(words in proptest::array::uniform4(of("\\PC{0,12}"))) -> LoggingRule {
+        let [action, chain, id, policy] = words;
+        LoggingRule { action, chain, id, policy }
+    }
+}
+
+prop_compose! {
+    fn flow()(packets in 1..i64::MAX as u64, bytes in 0..i64::MAX as u64, start in 0..i64::MAX as u64, end in 0..i64::MAX as u64) -> Flow {
+        Flow { packets, bytes, start_unix_nano: start, end_unix_nano: end }
+    }
+}
+
+prop_compose! {
     fn sample()(
         time in prop_oneof![Just(0), any::<u64>()],
         observed in any::<u64>(),
@@ -253,15 +275,18 @@ prop_compose! {
         devices in proptest::array::uniform4(of((any::<u32>(), of(text())))),
         socket in any::<(Option<u32>, Option<u32>)>(),
         hwaddr in of(vec(any::<u8>(), 0..=32)),
-        packet in packet(),
-        attribution in attribution(),
-        process in of(process()),
+        packet in packet().boxed(),
+        attribution in attribution().boxed(),
+        process in of(process()).boxed(),
+        rule in of(rule()).boxed(),
+        sample_rate in any::<Option<u32>>(),
+        flow in of(flow()).boxed(),
     ) -> Sample {
         let (kernel_time, netns, group) = place;
         let (seq, seq_global, mark) = numbers;
         Sample {
             time, kernel_time, observed, netns, group, direction, prefix, seq, seq_global, mark, devices, socket,
-            hwaddr, packet, attribution, process,
+            hwaddr, packet, attribution, process, rule, sample_rate, flow,
         }
     }
 }
@@ -326,7 +351,7 @@ proptest! {
             let object: serde_json::Value = serde_json::from_str(line).unwrap();
             prop_assert_eq!(parsed(&object["attributes"]), expected::attributes(sample));
             prop_assert_eq!(parsed(&object["resource"]), expected::resource(&sample.workload()));
-            prop_assert_eq!(&object["event_name"], "nflog.packet");
+            prop_assert_eq!(&object["event_name"], event_name(sample));
             prop_assert_eq!(&object["severity"], "INFO");
             let time = humantime::parse_rfc3339(object["timestamp"].as_str().unwrap()).unwrap();
             let nanos = time.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
@@ -619,4 +644,27 @@ fn lines_read_as_the_readme_shows_them() {
         line(&sample),
         "output egress-drop: if3>br0(veth1) icmp 10.1.2.3 > 10.1.2.4 type 8 code 0 id 77 len 60 none(forwarded)"
     );
+}
+
+#[test]
+fn packets_that_were_held_back_are_reported() {
+    let suppressed = Suppressed {
+        observed_unix_nano: 7,
+        netns: 3,
+        rule: "scans",
+        packets: 12,
+    };
+    let ledger = Ledger::new();
+    let mut encoder = Otlp::new(resource(), &ledger);
+    encoder.push_suppressed(&suppressed);
+    assert_eq!(encoder.records(), 1);
+    let groups = take(&mut encoder);
+    let record = &groups[0].scope_logs[0].log_records[0];
+    assert_eq!((record.severity_number, record.time_unix_nano), (9, 7));
+    assert_eq!(record.event_name, "nflog.suppressed");
+    assert_eq!(body(record), "held back 12 packets: limit of scans");
+    let attributes = decoded(&record.attributes);
+    assert_eq!(attributes["nflog.suppressed.rule"], Value::from("scans"));
+    assert_eq!(attributes["nflog.suppressed.packets"], Value::Int(12));
+    assert_eq!(ledger.snapshot().received, 0, "a report is no packet");
 }

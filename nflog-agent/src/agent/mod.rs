@@ -33,6 +33,7 @@ use crate::export::{
 };
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
 use crate::owner::{MapSizes, Probes};
+use crate::policy::{Engine, RuleCounts};
 use crate::process::Processes;
 use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
@@ -94,6 +95,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
         probes: probes.as_ref(),
         counts: Arc::default(),
         attributions: Arc::default(),
+        rules: settings.policy.counts(),
         processes: processes.as_ref().map(|(processes, _)| processes),
     };
     descriptors::allow_many();
@@ -145,6 +147,7 @@ struct Agent<'a> {
     probes: Option<&'a Probes>,
     counts: Arc<Counts>,
     attributions: Arc<Attributions>,
+    rules: Arc<RuleCounts>,
     processes: Option<&'a Arc<Processes>>,
 }
 
@@ -232,6 +235,13 @@ impl<'a> Agent<'a> {
             owners,
             resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned()),
             devices,
+            policy: Engine::new(
+                &self.settings.policy,
+                &self.rules,
+                self.ledger,
+                netns,
+                Instant::now(),
+            ),
             batcher: Batcher::new(encoder, self.output.policy(), self.queue.clone()),
             ledger: Arc::clone(self.ledger),
             attributions: Arc::clone(&self.attributions),
@@ -251,6 +261,7 @@ impl<'a> Agent<'a> {
         };
         let mut families = Vec::from(self.counts.metrics());
         families.extend(self.attributions.metrics());
+        families.extend(self.rules.metrics());
         if let Some(probes) = self.probes {
             families.push(probes::metric(probes.counters()));
             families.push(probes::left_out_metric(probes.statistics()));
@@ -307,6 +318,9 @@ impl<'a> Agent<'a> {
     fn summary(&self, delivered: bool) {
         tracing::info!("{}", self.ledger.snapshot());
         tracing::info!("owners: {}", self.attributions);
+        if !self.rules.is_empty() {
+            tracing::info!("rules: {}", self.rules);
+        }
         if !self.args.netns_of_cgroup.is_empty() {
             tracing::info!("network namespaces: {}", self.counts);
         }

@@ -15,8 +15,9 @@ use crate::export::Batcher;
 use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
 use crate::owner::LogTime;
 use crate::packet::dissect;
-use crate::record::{Device, Direction, Record, TimeSource};
-use crate::telemetry::ledger::Ledger;
+use crate::policy::{Engine, Out};
+use crate::record::{Device, Direction, Record, Suppressed, TimeSource};
+use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Resolver;
 
 /// Longest sleep in `recv` while a loss is not reported yet: bounds how late the report goes out when nothing arrives.
@@ -71,6 +72,7 @@ impl Reader<'_> {
         if let Ok(loss) = &closed {
             stage.socket_loss(loss);
         }
+        stage.policy.close(Instant::now(), &mut stage.batcher);
         stage.gaps.report_all(&mut stage.batcher);
         stage.batcher.flush();
         closed?;
@@ -85,6 +87,7 @@ pub(super) struct Stage<'a> {
     pub(super) owners: Owners<'a>,
     pub(super) resolver: Resolver,
     pub(super) devices: Devices,
+    pub(super) policy: Engine,
     pub(super) batcher: Batcher,
     pub(super) ledger: Arc<Ledger>,
     pub(super) attributions: Arc<Attributions>,
@@ -101,15 +104,16 @@ impl Stage<'_> {
     /// Does what is due, and tells how long nothing else will be.
     fn tick(&mut self, now: Instant) -> Duration {
         self.gaps.report(&mut self.batcher, now);
+        self.policy.tick(now, &mut self.batcher);
         self.batcher.tick(now);
         let idle = if self.gaps.is_empty() && !self.seen.pending {
             QUIET
         } else {
             IDLE
         };
-        self.batcher
-            .deadline()
-            .map_or(idle, |due| due.saturating_duration_since(now).min(idle))
+        let due = [self.batcher.deadline(), self.policy.deadline()];
+        let due = due.into_iter().flatten().min();
+        due.map_or(idle, |due| due.saturating_duration_since(now).min(idle))
     }
 
     /// Passes on what the socket counted since the last time.
@@ -174,6 +178,7 @@ impl Stage<'_> {
         };
         let kernel_time = entry.timestamp_unix_nano();
         let prefix = entry.prefix_lossy();
+        let rule = self.policy.logging_rule(&prefix);
         let record = Record {
             time_unix_nano: kernel_time.unwrap_or(observed),
             time_source: if kernel_time.is_some() {
@@ -201,8 +206,25 @@ impl Stage<'_> {
             packet: &packet,
             attribution: &attribution,
             process: process.as_deref(),
+            rule: rule.as_deref(),
+            sample_rate: None,
+            flow: None,
         };
-        self.batcher.push(&record, now);
+        self.policy.take(&record, now, &mut self.batcher);
+    }
+}
+
+impl Out for Batcher {
+    fn packet(&mut self, record: &Record<'_>, now: Instant) {
+        self.push(record, now);
+    }
+
+    fn held(&mut self, record: &Record<'_>, held: &mut Unsettled, now: Instant) {
+        self.push_held(record, held, now);
+    }
+
+    fn suppressed(&mut self, suppressed: &Suppressed<'_>, now: Instant) {
+        self.push_suppressed(suppressed, now);
     }
 }
 

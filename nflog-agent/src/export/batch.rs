@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::queue::ExportQueue;
-use crate::record::{Account, Encoder, Loss, Record};
+use crate::record::{Account, Encoder, Loss, Record, Suppressed};
 use crate::telemetry::ledger::{LossReason, Unsettled};
 
 /// Encoded records and their account.
@@ -38,7 +38,7 @@ impl Batch {
         self.account.records()
     }
 
-    /// Log records of anything else: losses, the account.
+    /// Log records that are reports: of losses, of packets that a limit held back, of the account.
     #[must_use]
     pub const fn reports(&self) -> u32 {
         self.reports
@@ -124,6 +124,18 @@ impl Batcher {
     /// Adds a packet; flushes if the batch is full.
     pub fn push(&mut self, record: &Record<'_>, now: Instant) {
         self.encoder.push(record);
+        self.pushed(now);
+    }
+
+    /// Adds a packet that is on the account `held` so far; flushes if the batch is full.
+    pub fn push_held(&mut self, record: &Record<'_>, held: &mut Unsettled, now: Instant) {
+        self.encoder.push_held(record, held);
+        self.pushed(now);
+    }
+
+    /// Adds a report of packets held back; flushes if the batch is full.
+    pub fn push_suppressed(&mut self, suppressed: &Suppressed<'_>, now: Instant) {
+        self.encoder.push_suppressed(suppressed);
         self.pushed(now);
     }
 

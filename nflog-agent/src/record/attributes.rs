@@ -5,7 +5,7 @@
 use super::address::Ends;
 use super::semconv::{self, Key};
 use super::text;
-use super::{Account, Device, Direction, Loss, Record, TimeSource};
+use super::{Account, Device, Direction, Flow, LoggingRule, Loss, Record, Suppressed, TimeSource};
 use crate::owner::Owner;
 use crate::packet::{Packet, Problem, Transport};
 use crate::telemetry::ledger::LossReason;
@@ -29,6 +29,13 @@ pub(super) trait Attributes {
 pub(super) fn of_record(record: &Record<'_>, ends: &Ends, out: &mut impl Attributes) {
     of_packet(record.packet, ends, out);
     of_entry(record, out);
+    if let Some(rule) = record.rule {
+        of_rule(rule, out);
+    }
+    out.optional_int(semconv::SAMPLE_RATE, record.sample_rate);
+    if let Some(flow) = &record.flow {
+        of_flow(flow, out);
+    }
     of_devices(record, out);
     out.text(semconv::OWNER_METHOD, record.attribution.method_name());
     if let Some(reason) = record.attribution.reason_name() {
@@ -46,11 +53,43 @@ pub(super) fn of_record(record: &Record<'_>, ends: &Ends, out: &mut impl Attribu
 pub(super) fn of_loss(loss: &Loss, out: &mut impl Attributes) {
     out.int(semconv::NETNS_INODE, loss.netns.into());
     out.int(semconv::GROUP, loss.group.into());
-    out.int(
-        semconv::LOSS_PACKETS,
-        i64::try_from(loss.packets).unwrap_or(i64::MAX),
-    );
+    out.int(semconv::LOSS_PACKETS, clamped(loss.packets));
     out.text(semconv::LOSS_REASON, loss.reason);
+}
+
+/// Attributes of a record about packets that were held back.
+pub(super) fn of_suppressed(suppressed: &Suppressed<'_>, out: &mut impl Attributes) {
+    out.int(semconv::NETNS_INODE, suppressed.netns.into());
+    out.text(semconv::SUPPRESSED_RULE, suppressed.rule);
+    out.int(semconv::SUPPRESSED_PACKETS, clamped(suppressed.packets));
+}
+
+fn of_rule(rule: &LoggingRule, out: &mut impl Attributes) {
+    for (key, value) in [
+        (semconv::RULE_ACTION, &rule.action),
+        (semconv::RULE_CHAIN, &rule.chain),
+        (semconv::RULE_ID, &rule.id),
+        (semconv::RULE_POLICY, &rule.policy),
+    ] {
+        if let Some(value) = value {
+            out.text(key, value);
+        }
+    }
+}
+
+fn of_flow(flow: &Flow, out: &mut impl Attributes) {
+    for (key, value) in [
+        (semconv::FLOW_PACKETS, flow.packets),
+        (semconv::FLOW_BYTES, flow.bytes),
+        (semconv::FLOW_START, flow.start_unix_nano),
+        (semconv::FLOW_END, flow.end_unix_nano),
+    ] {
+        out.int(key, clamped(value));
+    }
+}
+
+fn clamped(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Attributes of an account.
@@ -61,11 +100,12 @@ pub(super) fn of_account(account: &Account<'_>, out: &mut impl Attributes) {
         (semconv::ACCOUNT_RECOVERED, snapshot.recovered),
         (semconv::ACCOUNT_EXPORTED, snapshot.exported),
         (semconv::ACCOUNT_SPOOLED, snapshot.spooled),
+        (semconv::ACCOUNT_WITHHELD, snapshot.withheld_total()),
         (semconv::ACCOUNT_IN_FLIGHT, snapshot.in_flight()),
         (semconv::ACCOUNT_LOST, snapshot.lost_total()),
         (semconv::ACCOUNT_MISSED, snapshot.gaps),
     ] {
-        out.int(key, i64::try_from(count).unwrap_or(i64::MAX));
+        out.int(key, clamped(count));
     }
     let lost = LossReason::ALL
         .into_iter()
@@ -257,7 +297,7 @@ fn of_program(process: &Process, out: &mut impl Attributes) {
 }
 
 /// Last component of the target of `/proc/PID/exe`, without the mark that the kernel appends to an unlinked file's path.
-fn executable_name(path: &str) -> &str {
+pub(crate) fn executable_name(path: &str) -> &str {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     path.rsplit('/').next().unwrap_or(path)
 }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use super::address::{Address, Ends};
 use super::attributes::problem_name;
 use super::text;
-use super::{Account, Device, Loss, Record};
+use super::{Account, Device, Flow, Loss, Record, Suppressed};
 use crate::owner::{Attribution, End};
 use crate::packet::{Packet, Transport};
 use crate::workload::Workload;
@@ -50,6 +50,9 @@ pub(super) fn packet_between(out: &mut Vec<u8>, record: &Record<'_>, ends: &Ends
     line.column(48, "", |out| tuple(out, record.packet, ends));
     line.column(7, "", |out| flags(out, record.packet.transport));
     line.column(8, "", |out| length(out, record.packet));
+    line.field("", |out| {
+        stands_for(out, record.flow.as_ref(), record.sample_rate);
+    });
     let owned = record.attribution.owner().is_some();
     line.field(if owned { GREEN } else { RED }, |out| {
         // At all other hooks the direction says whose end it is.
@@ -64,6 +67,25 @@ pub(super) fn packet_between(out: &mut Vec<u8>, record: &Record<'_>, ends: &Ends
     if let Some(process) = record.process {
         workload(&mut line, &process.workload);
     }
+}
+
+/// Appends the line of a record about packets that were held back, without a line break.
+pub fn suppressed(out: &mut Vec<u8>, suppressed: &Suppressed<'_>, style: Style) {
+    let mut line = Line {
+        out,
+        style,
+        first: true,
+    };
+    line.field(YELLOW, |out| {
+        out.extend_from_slice(b"held back ");
+        text::push_decimal(out, suppressed.packets);
+        out.extend_from_slice(if suppressed.packets == 1 {
+            b" packet: limit of "
+        } else {
+            b" packets: limit of "
+        });
+        text::push_escaped(out, suppressed.rule);
+    });
 }
 
 /// Appends the line of a loss record, without a line break.
@@ -243,6 +265,25 @@ fn length(out: &mut Vec<u8>, packet: &Packet) {
     if let Some(length) = packet.length {
         out.extend_from_slice(b"len ");
         text::push_decimal(out, length.into());
+    }
+}
+
+/// `flow of 12 packets, 3400 bytes`, `1 of 100`.
+fn stands_for(out: &mut Vec<u8>, flow: Option<&Flow>, sample_rate: Option<u32>) {
+    if let Some(flow) = flow {
+        out.extend_from_slice(b"flow of ");
+        text::push_decimal(out, flow.packets);
+        out.extend_from_slice(if flow.packets == 1 {
+            b" packet, "
+        } else {
+            b" packets, "
+        });
+        text::push_decimal(out, flow.bytes);
+        out.extend_from_slice(b" bytes");
+    }
+    if let Some(rate) = sample_rate {
+        out.extend_from_slice(b"1 of ");
+        text::push_decimal(out, rate.into());
     }
 }
 

@@ -4,14 +4,20 @@ mod address;
 mod attributes;
 mod display;
 mod encode;
+mod owned;
 mod resource;
+mod rule;
 pub mod semconv;
 mod text;
 mod uid;
 
-pub use display::{Style, loss as loss_line, packet as packet_line};
+pub(crate) use attributes::executable_name;
+pub use display::{Style, loss as loss_line, packet as packet_line, suppressed as suppressed_line};
 pub use encode::{Console, Encoder, Json, Otlp};
+pub use owned::RecordBuf;
 pub use resource::Resource;
+pub use rule::{Flow, LoggingRule, Suppressed};
+pub(crate) use text::protocol_number;
 pub use uid::RecordIds;
 
 use crate::owner::Attribution;
@@ -66,6 +72,23 @@ pub struct Record<'a> {
     pub attribution: &'a Attribution,
     /// The owner's place; `None` without an owner or when it could not be resolved.
     pub process: Option<&'a Process>,
+    /// The rule that logged it, as far as its prefix tells; `None` if no pattern matches.
+    pub rule: Option<&'a LoggingRule>,
+    /// The record is one of so many of its kind, the others were sampled out; `None` if none were.
+    pub sample_rate: Option<u32>,
+    /// What the record stands for if it is a flow's: then the rest of it is as in the flow's first packet.
+    pub flow: Option<Flow>,
+}
+
+impl Record<'_> {
+    /// `event_name`.
+    pub(crate) const fn event_name(&self) -> &'static str {
+        if self.flow.is_some() {
+            semconv::EVENT_FLOW
+        } else {
+            semconv::EVENT_PACKET
+        }
+    }
 }
 
 /// Where a record's time comes from (`nflog.time.source`).

@@ -19,6 +19,12 @@ pub const SCOPE: &str = "nflog-agent";
 /// `event_name` of a packet's record.
 pub const EVENT_PACKET: &str = "nflog.packet";
 
+/// `event_name` of a flow's record.
+pub const EVENT_FLOW: &str = "nflog.flow";
+
+/// `event_name` of a record about packets that a limit held back.
+pub const EVENT_SUPPRESSED: &str = "nflog.suppressed";
+
 /// `event_name` of a record about lost packets.
 pub const EVENT_LOSS: &str = "nflog.loss";
 
@@ -28,6 +34,16 @@ pub const EVENT_ACCOUNT: &str = "nflog.account";
 /// All event names, with the severity and what such a record is about.
 pub const EVENTS: &[(&str, &str, &str)] = &[
     (EVENT_PACKET, "INFO", "a packet that was logged"),
+    (
+        EVENT_FLOW,
+        "INFO",
+        "packets of one flow, put together: all as in the first of them, but for the TCP flags, which are those of any",
+    ),
+    (
+        EVENT_SUPPRESSED,
+        "INFO",
+        "packets that a limit in the configuration held back, at most every ten seconds",
+    ),
     (
         EVENT_LOSS,
         "WARN",
@@ -228,6 +244,15 @@ keys! {
     GROUP: Record Int "nflog.group";
     /// The rule's prefix, as it is.
     PREFIX: Record Text "nflog.prefix";
+    /// What the rule does, by its prefix: `accept`, `drop`, `reject`, `block` (one of the two), `log`, or the prefix's own word in
+    /// lower case. Only where a pattern of the configuration matches the prefix, as for the three below.
+    RULE_ACTION: Record Text "nflog.rule.action";
+    /// The rule's chain or zone, by its prefix.
+    RULE_CHAIN: Record Text "nflog.rule.chain";
+    /// The rule's number or identifier, by its prefix.
+    RULE_ID: Record Text "nflog.rule.id";
+    /// The policy that the rule belongs to, by its prefix.
+    RULE_POLICY: Record Text "nflog.rule.policy";
     /// Netfilter hook.
     HOOK: Record Text "nflog.hook";
     /// Netfilter family.
@@ -285,6 +310,22 @@ keys! {
     /// Identifier of an ICMP echo.
     ICMP_ECHO_ID: Record Int "nflog.icmp.echo_id";
 
+    /// The record is one of so many packets, the others were sampled out: counts times this are what was logged.
+    SAMPLE_RATE: Record Int "nflog.sample.rate" "{packet}";
+    /// Packets of the flow.
+    FLOW_PACKETS: Record Int "nflog.flow.packets" "{packet}";
+    /// Their IP lengths together; where a header does not say, what was captured.
+    FLOW_BYTES: Record Int "nflog.flow.bytes" "By";
+    /// When the first of them was logged, since the Unix epoch.
+    FLOW_START: Record Int "nflog.flow.start" "ns";
+    /// When the last of them was logged, since the Unix epoch.
+    FLOW_END: Record Int "nflog.flow.end" "ns";
+
+    /// The configuration's rule that has the limit: its name, or `rule N`.
+    SUPPRESSED_RULE: Record Text "nflog.suppressed.rule";
+    /// Packets that it held back since the last record of this kind.
+    SUPPRESSED_PACKETS: Record Int "nflog.suppressed.packets" "{packet}";
+
     /// Packets lost since the last record of this kind.
     LOSS_PACKETS: Record Int "nflog.loss.packets" "{packet}";
     /// What lost them.
@@ -298,6 +339,8 @@ keys! {
     ACCOUNT_EXPORTED: Record Int "nflog.account.exported" "{record}";
     /// What is in the spool.
     ACCOUNT_SPOOLED: Record Int "nflog.account.spooled" "{record}";
+    /// Packets that the configuration's rules withheld: filtered, sampled out, limited, aggregated.
+    ACCOUNT_WITHHELD: Record Int "nflog.account.withheld" "{packet}";
     /// What is neither there nor lost.
     ACCOUNT_IN_FLIGHT: Record Int "nflog.account.in_flight" "{record}";
     /// What was lost after it was received.

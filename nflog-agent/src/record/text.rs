@@ -49,6 +49,11 @@ impl<const N: usize> fmt::Write for Ascii<N> {
 
 pub(super) const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// The protocol of a name as [`protocol`] gives it.
+pub(crate) fn protocol_number(name: &str) -> Option<u8> {
+    (0..=u8::MAX).find(|number| protocol(*number).as_str() == name)
+}
+
 /// Transport protocol: IANA keyword in lower case, else `proto-N`.
 pub(super) fn protocol(number: u8) -> Ascii<16> {
     let mut text = Ascii::new();

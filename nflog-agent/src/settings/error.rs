@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::export::ConfigError;
+use crate::policy::PolicyError;
 
 /// All that is wrong with a configuration file.
 #[derive(Debug, Error)]
@@ -69,6 +70,12 @@ pub enum Problem {
         /// What to write.
         wanted: &'static str,
     },
+    /// A table that is not like the others of its name.
+    #[error("{0}")]
+    Table(String),
+    /// What a prefix means, or which records leave.
+    #[error(transparent)]
+    Policy(PolicyError),
     /// A value that the flag of the same name does not take.
     #[error("{0}")]
     Flag(String),

@@ -5,18 +5,22 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 
 use super::error::{FileError, FileErrors, Problem};
 use super::flags::{self, Flag};
 use super::variables::{self, HEADERS, INSECURE, TIMEOUT};
 use crate::export::{OtlpConfig, Signal, detect_resource};
+use crate::policy::{Place, Policy, PolicyConfig};
 
 const SERVICE_NAME: &str = "service.name";
 const OTLP: &str = "otlp";
 const RESOURCE: &str = "resource";
-const TABLES: [&str; 2] = [OTLP, RESOURCE];
+const PREFIX: &str = "prefix";
+const RULE: &str = "rule";
+const TABLES: [&str; 4] = [OTLP, RESOURCE, PREFIX, RULE];
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -24,6 +28,7 @@ pub(super) struct File {
     pub(super) flags: Vec<Flag>,
     /// Variables of the OpenTelemetry specification.
     pub(super) variables: BTreeMap<String, String>,
+    pub(super) policy: Policy,
 }
 
 impl File {
@@ -42,10 +47,16 @@ impl File {
             text: &text,
             file: Self::default(),
             keys: BTreeMap::new(),
+            policy: PolicyConfig::default(),
+            prefixes: Vec::new(),
+            rules: Vec::new(),
             errors: Vec::new(),
         };
         match DeTable::parse(&text) {
-            Ok(table) => reader.root(table.get_ref()),
+            Ok(table) => {
+                reader.root(table.get_ref());
+                reader.compile();
+            }
             Err(error) => {
                 let at = error.span().map(|span| span.start);
                 reader.error(at, Problem::Toml(error.message().to_owned()));
@@ -65,8 +76,14 @@ struct Reader<'a> {
     file: File,
     /// Where each variable comes from: its key, and the offset of that.
     keys: BTreeMap<String, (String, usize)>,
+    policy: PolicyConfig,
+    prefixes: Vec<Spot>,
+    rules: Vec<Spot>,
     errors: Vec<FileError>,
 }
+
+/// A table's number in the file, from 1, and its offset.
+type Spot = (usize, usize);
 
 type Key<'a> = Spanned<DeString<'a>>;
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -78,6 +95,8 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 OTLP => self.otlp("", OTLP, value),
                 RESOURCE => self.resource(value),
+                PREFIX => (self.policy.prefix, self.prefixes) = self.tables(PREFIX, value),
+                RULE => (self.policy.rule, self.rules) = self.tables(RULE, value),
                 name if names.iter().any(|known| known == name) => self.flag(name, value),
                 name => {
                     let known = names.iter().map(String::as_str).chain(TABLES);
@@ -116,6 +135,50 @@ impl Reader<'_> {
         match flags::check(&flag) {
             Ok(()) => self.file.flags.push(flag),
             Err(problem) => self.error(Some(value.span().start), problem),
+        }
+    }
+
+    /// Tables of one name, each with its number and offset; those that are wrong are said and left out.
+    fn tables<T: DeserializeOwned>(&mut self, name: &'static str, value: &Value<'_>) -> (Vec<T>, Vec<Spot>) {
+        let DeValue::Array(tables) = value.get_ref() else {
+            let wanted = if name == RULE { "[[rule]]" } else { "[[prefix]]" };
+            self.wrong_type(name, value, wanted);
+            return (Vec::new(), Vec::new());
+        };
+        let (mut all, mut spots) = (Vec::new(), Vec::new());
+        for (number, table) in (1..).zip(tables) {
+            match T::deserialize(ValueDeserializer::from(table.clone())) {
+                Ok(read) => {
+                    all.push(read);
+                    spots.push((number, table.span().start));
+                }
+                Err(error) => {
+                    let span = error.span().unwrap_or_else(|| table.span());
+                    let message = format!("{name} {number}: {}", error.message());
+                    self.error(Some(span.start), Problem::Table(message));
+                }
+            }
+        }
+        (all, spots)
+    }
+
+    /// Checks the policy; its numbers of tables become those of the file.
+    fn compile(&mut self) {
+        let errors = match self.policy.compile() {
+            Ok(policy) => {
+                self.file.policy = policy;
+                return;
+            }
+            Err(errors) => errors.0,
+        };
+        for mut error in errors {
+            let (number, spots) = match &mut error.place {
+                Place::Prefix(number) => (number, &self.prefixes),
+                Place::Rule(number, _) => (number, &self.rules),
+            };
+            let spot = spots.get(*number - 1).copied();
+            *number = spot.map_or(*number, |(number, _)| number);
+            self.error(spot.map(|(_, at)| at), Problem::Policy(error));
         }
     }
 

@@ -21,6 +21,8 @@
 //! "deployment.environment.name" = "production"
 //! ```
 //!
+//! The tables `[[prefix]]` and `[[rule]]` are described at [`policy`](crate::policy).
+//!
 //! Everything that is wrong with the file is said at once, with the lines; nothing in it is ignored.
 
 mod error;
@@ -31,10 +33,12 @@ mod variables;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command, RunArgs};
+use crate::policy::Policy;
 pub use error::{FileError, FileErrors, Problem};
 use file::File;
 
@@ -43,6 +47,8 @@ use file::File;
 pub struct Settings {
     /// Flags, wherever they were set.
     pub args: RunArgs,
+    /// What prefixes mean, and which records leave.
+    pub policy: Arc<Policy>,
     variables: BTreeMap<String, String>,
 }
 
@@ -76,15 +82,22 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Settings, Setti
     let arguments: Vec<_> = arguments.collect();
     let mut command = Cli::command();
     let mut variables = BTreeMap::new();
+    let mut policy = Policy::default();
     if let Some(path) = path(&arguments) {
         let file = File::read(&path)?;
         command = flags::as_defaults(command, file.flags);
         variables = file.variables;
+        policy = file.policy;
     }
     let matches = command.try_get_matches_from_mut(&arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let Command::Run(args) = cli.command;
-    Ok(Settings { args, variables })
+    let policy = Arc::new(policy);
+    Ok(Settings {
+        args,
+        policy,
+        variables,
+    })
 }
 
 /// The file that a command line, right or wrong, or the environment names.

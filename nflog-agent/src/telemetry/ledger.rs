@@ -1,17 +1,34 @@
 //! What became of every record.
 //!
-//! - `received + recovered = exported + spooled + in flight + Σ lost(reason)` at every moment; sequence gaps are counted beside
+//! - `received + recovered = exported + spooled + in flight + Σ withheld + Σ lost(reason)` at every moment; sequence gaps are counted beside
 //!   it, because those packets never arrived. What is recovered is what an earlier process left in the spool.
 //! - A record is received and settled through an [`Unsettled`] account, which only its batch holds: settling consumes
 //!   it, so nothing is settled twice, and an account that is dropped with records in it is counted as lost and, in debug
 //!   builds, a panic.
+//! - Withheld is what the operator's rules ask for: filtered, sampled out, limited, aggregated. A flow counts as one record, that of its
+//!   first packet, which is in flight until the flow ends; each further packet of it is aggregated.
 //! - Loss reports are not records here: they carry what is already counted.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::named::named;
 use crate::nflog::Loss;
+
+named! {
+    /// Why packets became no records of their own although nothing was lost: the operator's rules say so.
+    pub enum Withheld {
+        /// A rule drops them.
+        Filtered = "filtered",
+        /// Others stand for them.
+        SampledOut = "sampled-out",
+        /// They were more than a rule's limit.
+        Limited = "limited",
+        /// They are in a flow's record, beside the packet that it counts as.
+        Aggregated = "aggregated",
+    }
+}
 
 /// Why records were lost after they were received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +99,7 @@ pub struct Ledger {
     recovered: AtomicU64,
     exported: AtomicU64,
     spooled: AtomicU64,
+    withheld: [AtomicU64; Withheld::ALL.len()],
     lost: [AtomicU64; LossReason::ALL.len()],
     gaps: AtomicU64,
     overruns: AtomicU64,
@@ -133,6 +151,12 @@ impl Ledger {
         self.lose(records, reason);
     }
 
+    /// Counts one packet as received, and as withheld.
+    pub fn withhold(&self, why: Withheld) {
+        self.received.fetch_add(1, Ordering::Release);
+        self.withheld[why as usize].fetch_add(1, Ordering::Release);
+    }
+
     /// Counts packets that the kernel numbered and that did not arrive.
     pub fn gap(&self, packets: u64) {
         self.gaps.fetch_add(packets, Ordering::Relaxed);
@@ -172,12 +196,13 @@ impl Ledger {
             settled = again;
             received = self.received.load(Ordering::Acquire);
         }
-        let (exported, spooled, lost) = settled;
+        let (withheld, exported, spooled, lost) = settled;
         Snapshot {
             received,
             recovered: self.recovered.load(Ordering::Acquire),
             exported,
             spooled,
+            withheld,
             lost,
             gaps: self.gaps.load(Ordering::Relaxed),
             overruns: self.overruns.load(Ordering::Relaxed),
@@ -188,18 +213,22 @@ impl Ledger {
         }
     }
 
-    /// Exported, spooled and lost. What leaves the spool is exported or lost later, so the spool is read last: a record on its
+    /// Withheld, exported, spooled and lost. What leaves the spool is exported or lost later, so the spool is read last: a record on its
     /// way shows in neither, and never in two.
-    fn settled(&self) -> (u64, u64, [u64; LossReason::ALL.len()]) {
+    fn settled(&self) -> Settled {
+        let withheld = Withheld::ALL.map(|why| self.withheld[why as usize].load(Ordering::Acquire));
         let lost = LossReason::ALL.map(|reason| self.lost[reason as usize].load(Ordering::Acquire));
         let exported = self.exported.load(Ordering::Acquire);
-        (exported, self.spooled.load(Ordering::Acquire), lost)
+        (withheld, exported, self.spooled.load(Ordering::Acquire), lost)
     }
 
     fn lose(&self, records: u64, reason: LossReason) {
         self.lost[reason as usize].fetch_add(records, Ordering::Release);
     }
 }
+
+/// Withheld, exported, spooled, lost.
+type Settled = ([u64; Withheld::ALL.len()], u64, u64, [u64; LossReason::ALL.len()]);
 
 /// Records that were received and are not settled yet.
 #[derive(Debug)]
@@ -227,6 +256,15 @@ impl Unsettled {
         Self {
             ledger: Arc::clone(&self.ledger),
             records: std::mem::take(&mut self.records),
+        }
+    }
+
+    /// Moves one record from another account to this one. Nothing is received by that.
+    pub fn adopt(&mut self, from: &mut Self) {
+        debug_assert!(from.records > 0, "the record is on the other account");
+        if from.records > 0 {
+            from.records -= 1;
+            self.records += 1;
         }
     }
 
@@ -279,7 +317,7 @@ impl Drop for Unsettled {
 /// The ledger at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Records encoded.
+    /// Packets that became records, or were withheld.
     pub received: u64,
     /// Records that an earlier process left in the spool.
     pub recovered: u64,
@@ -287,6 +325,7 @@ pub struct Snapshot {
     pub exported: u64,
     /// Records on disk, for later.
     pub spooled: u64,
+    withheld: [u64; Withheld::ALL.len()],
     lost: [u64; LossReason::ALL.len()],
     /// Packets that the kernel numbered and that did not arrive.
     pub gaps: u64,
@@ -315,10 +354,23 @@ impl Snapshot {
         self.lost.iter().sum()
     }
 
+    /// Packets withheld for one reason.
+    #[must_use]
+    pub const fn withheld(&self, why: Withheld) -> u64 {
+        self.withheld[why as usize]
+    }
+
+    /// Packets withheld for any reason.
+    #[must_use]
+    pub fn withheld_total(&self) -> u64 {
+        self.withheld.iter().sum()
+    }
+
     /// Records received and not settled yet.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.received + self.recovered - self.exported - self.spooled - self.lost_total()
+        let settled = self.exported + self.spooled + self.withheld_total() + self.lost_total();
+        self.received + self.recovered - settled
     }
 }
 
@@ -332,6 +384,11 @@ impl fmt::Display for Snapshot {
         write!(f, " = {} exported", self.exported)?;
         if self.spooled > 0 {
             write!(f, " + {} spooled", self.spooled)?;
+        }
+        for why in Withheld::ALL {
+            if self.withheld(why) > 0 {
+                write!(f, " + {} {}", self.withheld(why), why.name())?;
+            }
         }
         if self.in_flight() > 0 {
             write!(f, " + {} in flight", self.in_flight())?;
@@ -427,6 +484,28 @@ mod tests {
         );
         out.give_back();
         assert_eq!(ledger.snapshot().spooled, 2);
+    }
+
+    #[test]
+    fn what_is_withheld_is_received_and_settled() {
+        let ledger = Ledger::new();
+        for (times, why) in (1..).zip(Withheld::ALL) {
+            (0..times).for_each(|_| ledger.withhold(why));
+        }
+        let mut held = account(&ledger, 2);
+        let mut open = account(&ledger, 1);
+        open.adopt(&mut held);
+        assert_eq!((open.records(), held.records()), (2, 1));
+        open.exported();
+        let snapshot = ledger.snapshot();
+        assert_eq!(
+            snapshot.to_string().split(';').next(),
+            Some(
+                "13 received = 2 exported + 1 filtered + 2 sampled-out + 3 limited + 4 aggregated + 1 in flight + 0 lost"
+            )
+        );
+        held.lost(LossReason::Shutdown);
+        assert_eq!(ledger.snapshot().in_flight(), 0);
     }
 
     #[test]

@@ -175,6 +175,9 @@ pub(crate) fn record(seq: u32) -> Record<'static> {
         packet: &PACKET,
         attribution: &Attribution::Unowned(Reason::NoSocket),
         process: None,
+        rule: None,
+        sample_rate: None,
+        flow: None,
     }
 }
 

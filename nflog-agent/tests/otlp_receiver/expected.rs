@@ -73,6 +73,25 @@ pub(crate) fn attributes(sample: &Sample) -> Map {
         "nflog.prefix",
         (!sample.prefix.is_empty()).then_some(sample.prefix.as_str()),
     );
+    if let Some(rule) = &sample.rule {
+        map.known("nflog.rule.action", rule.action.as_deref());
+        map.known("nflog.rule.chain", rule.chain.as_deref());
+        map.known("nflog.rule.id", rule.id.as_deref());
+        map.known("nflog.rule.policy", rule.policy.as_deref());
+    }
+    map.known("nflog.sample.rate", sample.sample_rate);
+    if let Some(flow) = &sample.flow {
+        map.put("nflog.flow.packets", Value::Int(flow.packets.try_into().unwrap()));
+        map.put("nflog.flow.bytes", Value::Int(flow.bytes.try_into().unwrap()));
+        map.put(
+            "nflog.flow.start",
+            Value::Int(flow.start_unix_nano.try_into().unwrap()),
+        );
+        map.put(
+            "nflog.flow.end",
+            Value::Int(flow.end_unix_nano.try_into().unwrap()),
+        );
+    }
     map.put("nflog.hook", "output");
     map.put("nflog.family", "inet");
     map.known("nflog.seq", sample.seq);

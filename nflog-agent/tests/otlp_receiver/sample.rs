@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nflog_agent::owner::{Attribution, Comm, End, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::process::{Arguments, Parent};
-use nflog_agent::record::{Device, Direction, Record, TimeSource};
+use nflog_agent::record::{Device, Direction, Flow, LoggingRule, Record, TimeSource};
 use nflog_agent::workload::{Process, Workload};
 
 /// A record that owns what it shows.
@@ -28,6 +28,9 @@ pub(crate) struct Sample {
     pub(crate) packet: Packet,
     pub(crate) attribution: Attribution,
     pub(crate) process: Option<Process>,
+    pub(crate) rule: Option<LoggingRule>,
+    pub(crate) sample_rate: Option<u32>,
+    pub(crate) flow: Option<Flow>,
 }
 
 impl Sample {
@@ -66,6 +69,9 @@ impl Sample {
             packet: &self.packet,
             attribution: &self.attribution,
             process: self.process.as_ref(),
+            rule: self.rule.as_ref(),
+            sample_rate: self.sample_rate,
+            flow: self.flow,
         }
     }
 
@@ -106,6 +112,9 @@ pub(crate) fn bare() -> Sample {
         },
         attribution: Attribution::Unowned(Reason::Unparsable),
         process: None,
+        rule: None,
+        sample_rate: None,
+        flow: None,
     }
 }
 
@@ -233,6 +242,9 @@ pub(crate) fn varied() -> Vec<Sample> {
                     .then(|| Arc::new(Arguments::new(b"curl\0-s\0", at.is_multiple_of(8)))),
                 created: (at % 3 == 1).then(|| "2026-01-02T03:04:05.678Z".to_owned()),
             }),
+            rule: None,
+            sample_rate: None,
+            flow: None,
         }
     };
     (0..40).map(sample).collect()

@@ -13,7 +13,7 @@ use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, RESET, Style};
 use crate::record::semconv::Key;
 use crate::record::text;
-use crate::record::{Account, Loss, Record};
+use crate::record::{Account, Loss, Record, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 
 /// The encoder for terminals.
@@ -67,16 +67,32 @@ impl Console {
         self.out.drain(start..start + "2026-01-02T".len());
         self.out.push(b' ');
     }
-}
 
-impl Encoder for Console {
-    fn push(&mut self, record: &Record<'_>) {
+    fn write(&mut self, record: &Record<'_>) {
         self.time(record.time_unix_nano);
         let ends = Ends::of(record.packet);
         display::packet_between(&mut self.out, record, &ends, self.style);
         self.below(|out| attributes::of_record(record, &ends, out));
         self.out.push(b'\n');
+    }
+}
+
+impl Encoder for Console {
+    fn push(&mut self, record: &Record<'_>) {
+        self.write(record);
         self.account.receive();
+    }
+
+    fn push_held(&mut self, record: &Record<'_>, held: &mut Unsettled) {
+        self.write(record);
+        self.account.adopt(held);
+    }
+
+    fn push_suppressed(&mut self, suppressed: &Suppressed<'_>) {
+        self.time(suppressed.observed_unix_nano);
+        display::suppressed(&mut self.out, suppressed, self.style);
+        self.out.push(b'\n');
+        self.reports += 1;
     }
 
     fn push_loss(&mut self, loss: &Loss) {

@@ -17,7 +17,7 @@ use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
 use crate::record::text;
-use crate::record::{Account, Loss, Record, RecordIds};
+use crate::record::{Account, Loss, Record, RecordIds, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
 
@@ -80,10 +80,8 @@ impl Json {
             });
         self.out.extend_from_slice(b"},\"attributes\":{");
     }
-}
 
-impl Encoder for Json {
-    fn push(&mut self, record: &Record<'_>) {
+    fn write(&mut self, record: &Record<'_>) {
         self.line.clear();
         let ends = Ends::of(record.packet);
         display::packet_between(&mut self.line, record, &ends, Style::default());
@@ -91,7 +89,7 @@ impl Encoder for Json {
             record.time_unix_nano,
             record.observed_unix_nano,
             "INFO",
-            semconv::EVENT_PACKET,
+            record.event_name(),
         );
         self.resource(record.process.map(|process| &*process.workload));
         let members = &mut Members {
@@ -103,51 +101,67 @@ impl Encoder for Json {
             members.text(semconv::RECORD_UID, ids.next(record.observed_unix_nano));
         }
         self.out.extend_from_slice(b"}}\n");
+    }
+
+    fn report(
+        &mut self,
+        observed: u64,
+        severity: &str,
+        event_name: &str,
+        write: impl FnOnce(&mut Members<'_>),
+    ) {
+        self.head(observed, observed, severity, event_name);
+        self.resource(None);
+        let members = &mut Members {
+            out: &mut self.out,
+            first: true,
+        };
+        write(members);
+        if let Some(ids) = &mut self.ids {
+            members.text(semconv::RECORD_UID, ids.next(observed));
+        }
+        self.out.extend_from_slice(b"}}\n");
+        self.reports += 1;
+    }
+}
+
+impl Encoder for Json {
+    fn push(&mut self, record: &Record<'_>) {
+        self.write(record);
         self.account.receive();
+    }
+
+    fn push_held(&mut self, record: &Record<'_>, held: &mut Unsettled) {
+        self.write(record);
+        self.account.adopt(held);
+    }
+
+    fn push_suppressed(&mut self, suppressed: &Suppressed<'_>) {
+        self.line.clear();
+        display::suppressed(&mut self.line, suppressed, Style::default());
+        let (observed, event) = (suppressed.observed_unix_nano, semconv::EVENT_SUPPRESSED);
+        self.report(observed, "INFO", event, |members| {
+            attributes::of_suppressed(suppressed, members);
+        });
     }
 
     fn push_loss(&mut self, loss: &Loss) {
         self.line.clear();
         display::loss(&mut self.line, loss, Style::default());
-        self.head(
-            loss.observed_unix_nano,
-            loss.observed_unix_nano,
-            "WARN",
-            semconv::EVENT_LOSS,
-        );
-        self.resource(None);
-        let members = &mut Members {
-            out: &mut self.out,
-            first: true,
-        };
-        attributes::of_loss(loss, members);
-        if let Some(ids) = &mut self.ids {
-            members.text(semconv::RECORD_UID, ids.next(loss.observed_unix_nano));
-        }
-        self.out.extend_from_slice(b"}}\n");
-        self.reports += 1;
+        let (observed, event) = (loss.observed_unix_nano, semconv::EVENT_LOSS);
+        self.report(observed, "WARN", event, |members| {
+            attributes::of_loss(loss, members);
+        });
     }
 
     fn push_account(&mut self, account: &Account<'_>) {
         self.line.clear();
         display::account(&mut self.line, account);
-        self.head(
-            account.observed_unix_nano,
-            account.observed_unix_nano,
-            if account.worse { "WARN" } else { "INFO" },
-            semconv::EVENT_ACCOUNT,
-        );
-        self.resource(None);
-        let members = &mut Members {
-            out: &mut self.out,
-            first: true,
-        };
-        attributes::of_account(account, members);
-        if let Some(ids) = &mut self.ids {
-            members.text(semconv::RECORD_UID, ids.next(account.observed_unix_nano));
-        }
-        self.out.extend_from_slice(b"}}\n");
-        self.reports += 1;
+        let severity = if account.worse { "WARN" } else { "INFO" };
+        let (observed, event) = (account.observed_unix_nano, semconv::EVENT_ACCOUNT);
+        self.report(observed, severity, event, |out| {
+            attributes::of_account(account, out);
+        });
     }
 
     fn records(&self) -> u32 {

@@ -13,13 +13,20 @@ pub use console::Console;
 pub use json::Json;
 pub use otlp::Otlp;
 
-use super::{Account, Loss, Record};
+use super::{Account, Loss, Record, Suppressed};
 use crate::export::Batch;
+use crate::telemetry::ledger::Unsettled;
 
 /// Collects records into the open batch.
 pub trait Encoder: Send {
     /// Adds a packet; from here on the ledger counts it as received and in flight.
     fn push(&mut self, record: &Record<'_>);
+
+    /// Adds a packet that is counted as received already, on the account `held`, which has one record less from here on.
+    fn push_held(&mut self, record: &Record<'_>, held: &mut Unsettled);
+
+    /// Adds a report of packets that a limit held back. It is not a packet, as the following.
+    fn push_suppressed(&mut self, suppressed: &Suppressed<'_>);
 
     /// Adds a report of lost packets. Such a report is not a packet: the ledger does not count it.
     fn push_loss(&mut self, loss: &Loss);

@@ -18,7 +18,7 @@ use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
-use crate::record::{Account, Loss, Record, RecordIds};
+use crate::record::{Account, Loss, Record, RecordIds, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
 
@@ -28,7 +28,7 @@ const IDLE_BATCHES: u32 = 16;
 /// `Arc`s remembered per workload on average; more means that workloads are resolved anew all the time.
 const POINTERS_PER_GROUP: usize = 8;
 
-/// Severity of a packet.
+/// Severity of a packet, and of packets held back.
 const INFO: (u8, &str) = (9, "INFO");
 /// Severity of a loss.
 const WARN: (u8, &str) = (13, "WARN");
@@ -222,6 +222,41 @@ impl Otlp {
         self.last = (0, 0);
         self.host = self.by_content[&host];
     }
+
+    fn write(&mut self, record: &Record<'_>) {
+        self.line.clear();
+        let ends = Ends::of(record.packet);
+        display::packet_between(&mut self.line, record, &ends, Style::default());
+        let head = Head {
+            time_unix_nano: record.time_unix_nano,
+            observed_unix_nano: record.observed_unix_nano,
+            severity: INFO,
+            event_name: record.event_name(),
+        };
+        self.encode(&head, |out| attributes::of_record(record, &ends, out));
+        let group = record
+            .process
+            .map_or(self.host, |process| self.group_of(&process.workload));
+        self.append(group);
+    }
+
+    fn report(
+        &mut self,
+        observed_unix_nano: u64,
+        severity: (u8, &'static str),
+        event_name: &'static str,
+        write: impl FnOnce(&mut LogAttributes<'_>),
+    ) {
+        let head = Head {
+            time_unix_nano: observed_unix_nano,
+            observed_unix_nano,
+            severity,
+            event_name,
+        };
+        self.encode(&head, write);
+        self.append(self.host);
+        self.reports += 1;
+    }
 }
 
 /// The fields of a `LogRecord` that are no attributes.
@@ -234,49 +269,39 @@ struct Head {
 
 impl Encoder for Otlp {
     fn push(&mut self, record: &Record<'_>) {
-        self.line.clear();
-        let ends = Ends::of(record.packet);
-        display::packet_between(&mut self.line, record, &ends, Style::default());
-        let head = Head {
-            time_unix_nano: record.time_unix_nano,
-            observed_unix_nano: record.observed_unix_nano,
-            severity: INFO,
-            event_name: semconv::EVENT_PACKET,
-        };
-        self.encode(&head, |out| attributes::of_record(record, &ends, out));
-        let group = record
-            .process
-            .map_or(self.host, |process| self.group_of(&process.workload));
-        self.append(group);
+        self.write(record);
         self.account.receive();
+    }
+
+    fn push_held(&mut self, record: &Record<'_>, held: &mut Unsettled) {
+        self.write(record);
+        self.account.adopt(held);
+    }
+
+    fn push_suppressed(&mut self, suppressed: &Suppressed<'_>) {
+        self.line.clear();
+        display::suppressed(&mut self.line, suppressed, Style::default());
+        let (observed, event) = (suppressed.observed_unix_nano, semconv::EVENT_SUPPRESSED);
+        self.report(observed, INFO, event, |out| {
+            attributes::of_suppressed(suppressed, out);
+        });
     }
 
     fn push_loss(&mut self, loss: &Loss) {
         self.line.clear();
         display::loss(&mut self.line, loss, Style::default());
-        let head = Head {
-            time_unix_nano: loss.observed_unix_nano,
-            observed_unix_nano: loss.observed_unix_nano,
-            severity: WARN,
-            event_name: semconv::EVENT_LOSS,
-        };
-        self.encode(&head, |out| attributes::of_loss(loss, out));
-        self.append(self.host);
-        self.reports += 1;
+        let (observed, event) = (loss.observed_unix_nano, semconv::EVENT_LOSS);
+        self.report(observed, WARN, event, |out| attributes::of_loss(loss, out));
     }
 
     fn push_account(&mut self, account: &Account<'_>) {
         self.line.clear();
         display::account(&mut self.line, account);
-        let head = Head {
-            time_unix_nano: account.observed_unix_nano,
-            observed_unix_nano: account.observed_unix_nano,
-            severity: if account.worse { WARN } else { INFO },
-            event_name: semconv::EVENT_ACCOUNT,
-        };
-        self.encode(&head, |out| attributes::of_account(account, out));
-        self.append(self.host);
-        self.reports += 1;
+        let severity = if account.worse { WARN } else { INFO };
+        let (observed, event) = (account.observed_unix_nano, semconv::EVENT_ACCOUNT);
+        self.report(observed, severity, event, |out| {
+            attributes::of_account(account, out);
+        });
     }
 
     fn records(&self) -> u32 {

@@ -7,7 +7,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use crate::export::{ExportQueue, QueueStats};
-use crate::telemetry::ledger::{Ledger, LossReason, Snapshot};
+use crate::telemetry::ledger::{Ledger, LossReason, Snapshot, Withheld};
 
 /// Instruments of one collection are read within this time.
 const COLLECTION: Duration = Duration::from_millis(100);
@@ -38,7 +38,7 @@ pub enum Instrument {
 }
 
 /// See [`CounterFamily::read`].
-pub type Reader = Box<dyn Fn(&mut dyn FnMut(&'static str, u64)) + Send + Sync>;
+pub type Reader = Box<dyn Fn(&mut dyn FnMut(&str, u64)) + Send + Sync>;
 
 pub(super) fn ledger(meter: &Meter, ledger: &Arc<Ledger>) {
     let moment = Arc::new(Moment {
@@ -58,7 +58,7 @@ pub(super) fn ledger(meter: &Meter, ledger: &Arc<Ledger>) {
     counter(
         "nflog_agent.records.received",
         "{record}",
-        "Packets that became records.",
+        "Packets that became records, or that rules of the configuration withheld.",
         |now| now.received,
     );
     counter(
@@ -100,6 +100,20 @@ pub(super) fn ledger(meter: &Meter, ledger: &Arc<Ledger>) {
             let now = at.snapshot();
             for reason in LossReason::ALL {
                 observer.observe(now.lost(reason), &[KeyValue::new("reason", reason.name())]);
+            }
+        })
+        .build();
+    let at = Arc::clone(&moment);
+    meter
+        .u64_observable_counter("nflog_agent.records.withheld")
+        .with_unit("{record}")
+        .with_description(
+            "Packets that became no records of their own because rules of the configuration say so.",
+        )
+        .with_callback(move |observer| {
+            let now = at.snapshot();
+            for why in Withheld::ALL {
+                observer.observe(now.withheld(why), &[KeyValue::new("reason", why.name())]);
             }
         })
         .build();
@@ -169,7 +183,7 @@ pub(super) fn family(meter: &Meter, family: CounterFamily) {
         label,
         read,
     } = family;
-    let attributes = move |value: &'static str| label.map(|label| KeyValue::new(label, value));
+    let attributes = move |value: &str| label.map(|label| KeyValue::new(label, value.to_owned()));
     match instrument {
         Instrument::Counter => {
             meter

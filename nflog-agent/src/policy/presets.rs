@@ -1,0 +1,265 @@
+//! The prefixes of common firewalls. Each says where they come from.
+//!
+//! Not here: Docker, which writes no rules that log; Cilium, which does not use NFLOG; and rules whose prefix their author chooses.
+
+use std::fmt;
+
+use super::error::PolicyProblem;
+use super::prefix::Pattern;
+use crate::record::LoggingRule;
+
+/// A firewall whose prefixes are known.
+#[derive(Clone, Copy, Debug)]
+pub struct Preset {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// Where its prefixes are defined.
+    pub source: &'static str,
+    /// Regular expressions; with the action where a letter stands for it.
+    patterns: &'static [(&'static str, Option<&'static str>)],
+}
+
+/// All of them.
+pub const PRESETS: &[Preset] = &[
+    Preset {
+        name: "calico",
+        source: "projectcalico/calico, felix/rules/nflog_prefix.go, CalculateNFLOGPrefixStr: action (A, D, P or N), owner (P or R), direction (I or \
+                 E), index, |, name",
+        patterns: &[
+            (r"A[PR][IE](?P<id>\d+)\|(?P<policy>.+)", Some("accept")),
+            (r"D[PR][IE](?P<id>\d+)\|(?P<policy>.+)", Some("block")),
+            (r"[PN][PR][IE](?P<id>\d+)\|(?P<policy>.+)", Some("pass")),
+        ],
+    },
+    Preset {
+        name: "firewalld",
+        source: "firewalld, LogDenied in firewalld.conf(5): src/firewall/core/nftables.py and ipXtables.py, log prefixes CHAIN_TARGET",
+        patterns: &[
+            (
+                r"(?P<chain>filter_(?:IN|OUT|FWD|FWDI|FWDO)_(?P<policy>.+))_(?P<action>ACCEPT|DROP|REJECT): ?",
+                None,
+            ),
+            (
+                r"(?P<chain>FINAL|STATE_INVALID|rpfilter)_(?P<action>DROP|REJECT): ?",
+                None,
+            ),
+        ],
+    },
+    Preset {
+        name: "fwbuilder",
+        source: "Firewall Builder User's Guide, log prefix of iptables: RULE %N -- %A",
+        patterns: &[(r"RULE (?P<id>-?\d+) -- (?P<action>[A-Za-z]+)", None)],
+    },
+    Preset {
+        name: "kube-router",
+        source: "cloudnativelabs/kube-router, pkg/controllers/netpol: --nflog-prefix \"DROP by policy NAMESPACE/NAME\"",
+        patterns: &[(r"(?P<action>ACCEPT|DROP|REJECT) by policy (?P<policy>\S+)", None)],
+    },
+    Preset {
+        name: "openwrt",
+        source: "openwrt/firewall4, root/usr/share/firewall4/templates/zone-verdict.uc: verdict, zone, in or out or forward",
+        patterns: &[(
+            r"(?P<action>accept|drop|reject) (?P<chain>\S+) (?:in|out|forward): ?",
+            None,
+        )],
+    },
+    Preset {
+        name: "proxmox",
+        source: "proxmox/pve-firewall, src/PVE/Firewall.pm: NFLOG --nflog-prefix \":VMID:LEVEL:CHAIN: MESSAGE\"",
+        patterns: &[(
+            r":\d+:\d+:(?P<chain>[^:\s]+): (?:policy )?(?P<action>[A-Za-z]+):?(?: .*)?",
+            None,
+        )],
+    },
+    Preset {
+        name: "shorewall",
+        source: "shorewall.conf(5), LOGFORMAT \"Shorewall:%s:%s:\" and, with LOGRULENUMBERS, \"Shorewall:%s:%d:%s:\": chain, number, disposition",
+        patterns: &[(
+            r"Shorewall:(?P<chain>[^:\s]+):(?:(?P<id>\d+):)?(?P<action>[A-Za-z]+):(?:.*)",
+            None,
+        )],
+    },
+    Preset {
+        name: "ufw",
+        source: "ufw, src/backend_iptables.py and conf/before.rules: --log-prefix \"[UFW BLOCK] \" and the like",
+        patterns: &[
+            (r"\[UFW (?P<action>ALLOW|BLOCK|AUDIT)(?: INVALID)?\]", None),
+            (r"\[UFW LIMIT (?P<action>BLOCK)\]", None),
+        ],
+    },
+    Preset {
+        name: "vyos",
+        source: "vyos/vyos-1x, python/vyos/firewall.py, parse_rule: [FAMILY-HOOK-NAME-RULE-ACTION], the action by its first letter. R stands for \
+                 reject and for return, so it gives no action",
+        patterns: &[
+            (
+                r"\[(?:ipv4|ipv6|bri)-(?P<chain>.+)-(?P<id>\d+|default)-A\]",
+                Some("accept"),
+            ),
+            (
+                r"\[(?:ipv4|ipv6|bri)-(?P<chain>.+)-(?P<id>\d+|default)-D\]",
+                Some("drop"),
+            ),
+            (
+                r"\[(?:ipv4|ipv6|bri)-(?P<chain>.+)-(?P<id>\d+|default)-[A-Z]\]",
+                None,
+            ),
+        ],
+    },
+    Preset {
+        name: "words",
+        source: "what people write by hand: an action, or a chain and an action (DROP:, INPUT-DROP:, fw_reject)",
+        patterns: &[
+            (
+                r"(?i)(?P<action>accept|accepted|allow|allowed|block|blocked|deny|denied|drop|dropped|log|reject|rejected)\s*:?",
+                None,
+            ),
+            (
+                r"(?i)(?P<chain>[\w.-]+?)[-_:. ]\s*(?P<action>accept|accepted|allow|allowed|block|blocked|deny|denied|drop|dropped|log|reject|rejected)\s*:?",
+                None,
+            ),
+        ],
+    },
+];
+
+/// For messages.
+pub(super) struct Names;
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, preset) in PRESETS.iter().enumerate() {
+            write!(f, "{}{}", if at == 0 { "" } else { ", " }, preset.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// The patterns of a preset.
+///
+/// # Errors
+/// When there is none of that name.
+pub(super) fn patterns(name: &str) -> Result<Vec<Pattern>, PolicyProblem> {
+    let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
+        return Err(PolicyProblem::Preset {
+            value: name.to_owned(),
+        });
+    };
+    let pattern = |(regex, action): &(&str, Option<&str>)| {
+        let otherwise = LoggingRule {
+            action: action.map(str::to_owned),
+            ..LoggingRule::default()
+        };
+        Pattern::regex(regex, otherwise)
+    };
+    preset.patterns.iter().map(pattern).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::prefix::Known;
+    use super::*;
+
+    /// Preset, prefix, action, chain, id, policy; `""` for none.
+    const SEEN: &[(&str, &str, [&str; 4])] = &[
+        (
+            "calico",
+            "API0|namespace1/default.policy",
+            ["accept", "", "0", "namespace1/default.policy"],
+        ),
+        (
+            "calico",
+            "DPE12|gnp/deny-all",
+            ["block", "", "12", "gnp/deny-all"],
+        ),
+        ("calico", "PRE999|kns.default", ["pass", "", "999", "kns.default"]),
+        (
+            "firewalld",
+            "filter_IN_public_REJECT: ",
+            ["reject", "filter_IN_public", "", "public"],
+        ),
+        (
+            "firewalld",
+            "filter_FWD_docker_DROP: ",
+            ["drop", "filter_FWD_docker", "", "docker"],
+        ),
+        ("firewalld", "FINAL_REJECT: ", ["reject", "FINAL", "", ""]),
+        (
+            "firewalld",
+            "STATE_INVALID_DROP: ",
+            ["drop", "STATE_INVALID", "", ""],
+        ),
+        ("fwbuilder", "RULE 5 -- DENY ", ["block", "", "5", ""]),
+        (
+            "kube-router",
+            "DROP by policy sandbox/default-deny-all",
+            ["drop", "", "", "sandbox/default-deny-all"],
+        ),
+        ("openwrt", "reject wan in: ", ["reject", "wan", "", ""]),
+        ("openwrt", "drop wan forward: ", ["drop", "wan", "", ""]),
+        (
+            "proxmox",
+            ":100:6:tap100i0-IN: policy DROP: ",
+            ["drop", "tap100i0-IN", "", ""],
+        ),
+        (
+            "proxmox",
+            ":0:6:PVEFW-HOST-IN: ACCEPT: ",
+            ["accept", "PVEFW-HOST-IN", "", ""],
+        ),
+        ("shorewall", "Shorewall:net2fw:DROP:", ["drop", "net2fw", "", ""]),
+        (
+            "shorewall",
+            "Shorewall:net-fw:3:REJECT:",
+            ["reject", "net-fw", "3", ""],
+        ),
+        ("ufw", "[UFW BLOCK] ", ["block", "", "", ""]),
+        ("ufw", "[UFW ALLOW] ", ["accept", "", "", ""]),
+        ("ufw", "[UFW AUDIT INVALID] ", ["audit", "", "", ""]),
+        ("ufw", "[UFW LIMIT BLOCK] ", ["block", "", "", ""]),
+        ("vyos", "[ipv4-FWD-filter-10-D]", ["drop", "FWD-filter", "10", ""]),
+        (
+            "vyos",
+            "[ipv6-NAM-WAN-IN-default-A]",
+            ["accept", "NAM-WAN-IN", "default", ""],
+        ),
+        ("vyos", "[ipv4-INP-filter-20-R]", ["", "INP-filter", "20", ""]),
+        ("words", "DROP: ", ["drop", "", "", ""]),
+        ("words", "INPUT-denied ", ["block", "INPUT", "", ""]),
+        ("words", "iptables FORWARD", [""; 4]),
+        ("ufw", "[UFW BLOCK] x", [""; 4]),
+        ("firewalld", "filter_IN_public_: ", [""; 4]),
+    ];
+
+    #[test]
+    fn prefixes_as_seen_say_what_their_firewall_means() {
+        for (preset, prefix, expected) in SEEN {
+            let found = Known::default().read(&patterns(preset).unwrap(), prefix);
+            let found = found.as_deref().cloned().unwrap_or_default();
+            let found = [found.action, found.chain, found.id, found.policy].map(Option::unwrap_or_default);
+            assert_eq!(
+                found.each_ref().map(String::as_str),
+                *expected,
+                "{preset}: {prefix}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_preset_is_tested_and_takes_no_other_firewalls_prefixes() {
+        for preset in PRESETS {
+            assert!(
+                SEEN.iter().any(|(name, ..)| *name == preset.name),
+                "{}",
+                preset.name
+            );
+            let own = patterns(preset.name).unwrap();
+            let others = SEEN
+                .iter()
+                .filter(|(name, ..)| *name != preset.name && *name != "words");
+            for (name, prefix, _) in others.filter(|_| preset.name != "words") {
+                let found = Known::default().read(&own, prefix);
+                assert_eq!(found, None, "{} takes {name}'s {prefix}", preset.name);
+            }
+        }
+    }
+}
