@@ -119,7 +119,8 @@ fn command(kernel: &Kernel, initramfs: &Path, accelerator: Accelerator) -> Comma
     };
     let mut command = Command::new(program);
     match kernel.arch {
-        Arch::X86_64 => command.args(["-cpu", "max"]),
+        // Page tables of four levels instead of five: emulation walks them one by one.
+        Arch::X86_64 => command.args(["-cpu", "max,la57=off"]),
         // Pointer authentication by QEMU's own cheap hash: the architecture's takes most of the time. Kernels before 5.12 do not
         // boot with 52-bit addresses.
         Arch::Arm64 => command.args(["-machine", "virt", "-cpu", "max,pauth-impdef=on,lpa2=off"]),
