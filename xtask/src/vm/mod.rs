@@ -229,7 +229,7 @@ fn in_turn<T: Send>(
     };
     let ended: Vec<Result<Vec<_>>> = thread::scope(|scope| {
         let workers: Vec<_> = (0..at_once.min(kernels.len()))
-            .map(|_| scope.spawn(&work))
+            .map(|_| scope.spawn(work))
             .collect();
         workers
             .into_iter()
