@@ -10,6 +10,8 @@
 //!
 //! All is read while the packet is being forwarded, under RCU: devices and list entries that it meets stay in memory.
 
+use core::hint::black_box;
+
 use crate::kernel::Pointer;
 use crate::maps::offset;
 
@@ -179,13 +181,19 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
+    /// Takes note of `device` if `difference` is 0. Without a branch: the verifier would follow both ways of it in every round.
     #[inline(always)]
-    fn hit(&mut self, device: Pointer) {
+    fn note(&mut self, device: Pointer, difference: u64) {
+        // All ones unless the difference is 0: then its highest bit or that of its negative is set. LLVM must not see that this
+        // compares something, nor that it selects.
+        let sign = black_box(difference | difference.wrapping_neg()).cast_signed() >> 63;
+        let keep = black_box(sign.cast_unsigned());
         // SAFETY: valid references; volatile, so that LLVM does not keep them in registers.
         unsafe {
-            (&raw mut self.found).write_volatile(device.address());
+            let found = (&raw const self.found).read_volatile();
+            (&raw mut self.found).write_volatile(found & keep | device.address() & !keep);
             let hits = (&raw const self.hits).read_volatile();
-            (&raw mut self.hits).write_volatile(hits + 1);
+            (&raw mut self.hits).write_volatile(hits.wrapping_add(1).wrapping_add(keep));
         }
     }
 }
@@ -200,20 +208,23 @@ fn through_bridge(bridge: Pointer, sought: Sought<'_>, walk: &mut Walk) -> Resul
     walk.hits = 0;
     let ended = match sought {
         Sought::Hardware(wanted) => each_port(bridge, walk, |device| {
-            hardware_address(device.leads_to(offset!(forwarding.net_device_dev_addr))) == wanted
+            hardware_address(device.leads_to(offset!(forwarding.net_device_dev_addr))) ^ wanted
         }),
         Sought::Address(address) if is_v4(address) => {
             let &[.., a, b, c, d] = address;
             let wanted = u32::from_ne_bytes([a, b, c, d]);
-            each_port(bridge, walk, |device| first_v4(device) == wanted)
+            each_port(bridge, walk, |device| u64::from(first_v4(device) ^ wanted))
         }
         Sought::Address(address) => {
             let wanted = u128::from_ne_bytes(*address);
-            let (low, high) = (wanted as u64, (wanted >> 64) as u64);
-            each_port(bridge, walk, |device| first_v6(device) == [low, high])
+            let (wanted_low, wanted_high) = (wanted as u64, (wanted >> 64) as u64);
+            each_port(bridge, walk, |device| {
+                let [low, high] = first_v6(device);
+                low ^ wanted_low | high ^ wanted_high
+            })
         }
     };
-    // SAFETY: as in `hit`.
+    // SAFETY: as in `note`.
     let hits = unsafe { (&raw const walk.hits).read_volatile() };
     if !ended || hits > 1 {
         return Err(TooMany);
@@ -231,9 +242,10 @@ fn through_bridge(bridge: Pointer, sought: Sought<'_>, walk: &mut Walk) -> Resul
     }
 }
 
-/// Whether all ports were walked through. What is at the place of a pair's other end is taken for a device.
+/// Whether all ports were walked through. What is at the place of a pair's other end is taken for a device. `difference` is 0 for
+/// the device that is sought.
 #[inline(always)]
-fn each_port(bridge: Pointer, walk: &mut Walk, fits: impl Fn(Pointer) -> bool) -> bool {
+fn each_port(bridge: Pointer, walk: &mut Walk, difference: impl Fn(Pointer) -> u64) -> bool {
     let head = bridge.add(offset!(forwarding.net_device_lower) as u64);
     let mut at = head.leads_to(0);
     for _ in 0..PORTS_MAX {
@@ -243,9 +255,7 @@ fn each_port(bridge: Pointer, walk: &mut Walk, fits: impl Fn(Pointer) -> bool) -
         let adjacent = at.back(offset!(forwarding.netdev_adjacent_list));
         let port = adjacent.leads_to(offset!(forwarding.netdev_adjacent_dev));
         let device = port.leads_to(offset!(forwarding.net_device_priv));
-        if fits(device) {
-            walk.hit(device);
-        }
+        walk.note(device, difference(device));
         at = at.leads_to(0);
     }
     false
@@ -267,7 +277,7 @@ fn first_v6(device: Pointer) -> [u64; 2] {
         .leads_to(offset!(forwarding.net_device_ip6_ptr))
         .leads_to(offset!(forwarding.inet6_dev_addr_list))
         .back(offset!(forwarding.inet6_ifaddr_if_list))
-        .peek(offset!(forwarding.inet6_ifaddr_addr))
+        .peek_pair(offset!(forwarding.inet6_ifaddr_addr))
 }
 
 /// The 6 bytes at `address`.
@@ -328,7 +338,7 @@ fn has_v6(device: Pointer, address: &[u8; 16]) -> bool {
             return false;
         };
         let entry = link.back(offset!(forwarding.inet6_ifaddr_if_list));
-        let [low, high]: [u64; 2] = entry.peek(offset!(forwarding.inet6_ifaddr_addr));
+        let [low, high] = entry.peek_pair(offset!(forwarding.inet6_ifaddr_addr));
         if low == wanted_low && high == wanted_high {
             return true;
         }

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio, id};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nflog_agent::nflog;
+use rustix::net::netdevice::name_to_index;
 
 /// Bound of every wait; long, because emulated machines are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -84,6 +86,16 @@ impl Netns {
         )
     }
 
+    /// Runs `ip` inside once for all lines: to start a program takes long in an emulated guest.
+    #[track_caller]
+    pub(crate) fn ip_all(&self, lines: &str) {
+        let mut command = Command::new("ip");
+        command.args(["-netns", &self.name, "-batch", "-"]);
+        if let Err(error) = feed(&mut command, lines) {
+            panic!("ip refuses:\n{lines}\n{error}");
+        }
+    }
+
     /// Loads rules.
     #[track_caller]
     pub(crate) fn nft(&self, ruleset: &str) {
@@ -94,23 +106,7 @@ impl Netns {
 
     /// Loads rules, or returns what nft says against them.
     pub(crate) fn try_nft(&self, ruleset: &str) -> Result<(), String> {
-        self.run(|| {
-            let mut child = Command::new("nft")
-                .args(["-f", "-"])
-                .stdin(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("nft is in PATH");
-            let mut stdin = child.stdin.take().expect("stdin is piped");
-            stdin.write_all(ruleset.as_bytes()).expect("nft reads its input");
-            drop(stdin);
-            let output = child.wait_with_output().expect("nft ends");
-            if output.status.success() {
-                Ok(())
-            } else {
-                Err(String::from_utf8_lossy(&output.stderr).into_owned())
-            }
-        })
+        self.run(|| feed(Command::new("nft").args(["-f", "-"]), ruleset))
     }
 
     /// Packets counted by the rule that has a `counter` and the comment `comment`.
@@ -138,10 +134,11 @@ impl Netns {
     /// Index of a device inside.
     #[track_caller]
     pub(crate) fn ifindex(&self, device: &str) -> u32 {
-        let line = self.ip(&format!("-oneline link show dev {device}"));
-        line.split_once(':')
-            .and_then(|(index, _)| index.parse().ok())
-            .unwrap_or_else(|| panic!("no index in {line:?}"))
+        let index = self.run(|| {
+            let socket = UnixDatagram::unbound().expect("a socket");
+            name_to_index(&socket, device)
+        });
+        index.unwrap_or_else(|error| panic!("no device {device}: {error}"))
     }
 }
 
@@ -184,10 +181,12 @@ pub(crate) fn veth(a: &Netns, b: &Netns) -> (Port, Port) {
         let v4 = Ipv4Addr::new(10, 77, number, host);
         let v6 = Ipv6Addr::new(0xfd77, 0, 0, number.into(), 0, 0, 0, host.into());
         let text = mac.map(|byte| format!("{byte:02x}")).join(":");
-        netns.ip(&format!("link set {device} address {text}"));
-        netns.ip(&format!("address add {v4}/24 dev {device}"));
-        netns.ip(&format!("address add {v6}/64 dev {device} nodad"));
-        netns.ip(&format!("link set {device} up"));
+        netns.ip_all(&format!(
+            "link set {device} address {text}
+             address add {v4}/24 dev {device}
+             address add {v6}/64 dev {device} nodad
+             link set {device} up"
+        ));
         Port {
             device: device.clone(),
             index: netns.ifindex(&device),
@@ -224,6 +223,24 @@ pub(crate) fn kernel() -> (u32, u32) {
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) => (major, minor),
         _ => panic!("no version in {release:?}"),
+    }
+}
+
+/// Runs a command with this on its standard input, or returns what it says against it.
+fn feed(command: &mut Command, input: &str) -> Result<(), String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    stdin.write_all(input.as_bytes()).expect("it reads its input");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 

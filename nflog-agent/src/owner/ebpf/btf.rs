@@ -72,6 +72,9 @@ pub(super) struct Btf<'a> {
     strings: &'a [u8],
     /// Offset of each type in `types`; index 0 is `void`.
     starts: Vec<usize>,
+    /// Structs and unions that have a name, with their ids; in order, so that each is found without a look at all the others: a
+    /// kernel has more than ten thousand, and the agent wants a hundred members.
+    composites: Vec<(&'a [u8], usize)>,
 }
 
 impl<'a> Btf<'a> {
@@ -94,12 +97,20 @@ impl<'a> Btf<'a> {
             types: section(8)?,
             strings: section(16)?,
             starts: vec![0],
+            composites: Vec::new(),
         };
         let mut position = 0;
         while position < btf.types.len() {
             btf.starts.push(position);
-            position += 12 + btf.extra(position, btf.starts.len() - 1)?;
+            let id = btf.starts.len() - 1;
+            if btf.is_composite(id)
+                && let Some(name) = btf.name(id).filter(|name| !name.is_empty())
+            {
+                btf.composites.push((name, id));
+            }
+            position += 12 + btf.extra(position, id)?;
         }
+        btf.composites.sort_unstable();
         Ok(btf)
     }
 
@@ -108,14 +119,9 @@ impl<'a> Btf<'a> {
     /// # Errors
     /// If there is none.
     pub(super) fn member(&self, structure: &'static str, member: &'static str) -> Result<Member, BtfError> {
-        let candidates = (1..self.starts.len())
-            .filter(|&id| self.is_composite(id) && self.name(id) == Some(structure.as_bytes()));
-        for id in candidates {
-            if let Some(found) = self.path(id, member) {
-                return Ok(found);
-            }
-        }
-        Err(BtfError::Missing { structure, member })
+        self.composites(structure)
+            .find_map(|id| self.path(id, member))
+            .ok_or(BtfError::Missing { structure, member })
     }
 
     /// Size of `structure`, bytes.
@@ -123,13 +129,23 @@ impl<'a> Btf<'a> {
     /// # Errors
     /// If there is none.
     pub(super) fn size(&self, structure: &'static str) -> Result<u32, BtfError> {
-        (1..self.starts.len())
-            .filter(|&id| self.is_composite(id) && self.name(id) == Some(structure.as_bytes()))
+        self.composites(structure)
             .find_map(|id| self.raw(self.starts.get(id)? + 8))
             .ok_or(BtfError::Missing {
                 structure,
                 member: "",
             })
+    }
+
+    /// Ids of the structs and unions of this name, the first one first.
+    fn composites(&self, name: &str) -> impl Iterator<Item = usize> {
+        let name = name.as_bytes();
+        let first = self.composites.partition_point(|&(other, _)| other < name);
+        let from_first = self.composites.get(first..).unwrap_or_default();
+        from_first
+            .iter()
+            .take_while(move |&&(other, _)| other == name)
+            .map(|&(_, id)| id)
     }
 
     fn path(&self, id: usize, path: &str) -> Option<Member> {
