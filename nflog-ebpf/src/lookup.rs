@@ -7,7 +7,7 @@ use nflog_common::{
 };
 
 use crate::kernel::monotonic;
-use crate::maps::{PORTS, REQUESTS, SOCKETS, TOMBSTONES, TUPLES};
+use crate::maps::{NAMESPACES, PORTS, REQUESTS, SOCKETS, TOMBSTONES, TUPLES};
 use crate::sock::{Holder, Sock, TCP_LISTEN};
 use crate::task;
 
@@ -70,7 +70,11 @@ pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple, sends: bool) -> Option<
     // The send probe has made the sender the owner. If it did not run, the entry may even be of a socket that was at this
     // address before and whose death was not seen either.
     if sends && known.method != method::KERNEL && known.owner.tgid != task::current_tgid() {
-        return Some(Found::nobody(reason::MISSED));
+        return Some(Found::nobody(if task::is_kernel_thread() {
+            reason::KERNEL_THREAD
+        } else {
+            reason::MISSED
+        }));
     }
     // Of those who share a socket, the one that was seen to send last is the sender: it is who sends now.
     if known.shared != 0 && sends && known.method != method::KERNEL {
@@ -126,6 +130,10 @@ pub(crate) fn by_listener(listener: Sock, port: u16) -> Option<Found> {
 pub(crate) fn by_tombstone(tuple: &SocketTuple) -> Option<Found> {
     // SAFETY: the value is read at once.
     let stone = unsafe { TOMBSTONES.get(tuple) }?;
+    // SAFETY: as above.
+    if unsafe { NAMESPACES.get(tuple.netns) }.is_some_and(|read_since| stone.died_at < *read_since) {
+        return None;
+    }
     let age = monotonic().wrapping_sub(stone.died_at);
     (age <= TOMBSTONE_NS).then_some(Found::Owner {
         owner: &raw const stone.owner,

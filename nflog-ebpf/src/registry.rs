@@ -3,7 +3,7 @@
 //! [`SOCKETS`] is the truth. [`TUPLES`], [`PORTS`] and [`REQUESTS`] only point into it.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use nflog_common::{PortKey, SocketOwner, SocketTuple, Stat, Tombstone, TrackedSocket, method};
+use nflog_common::{PortKey, SocketOwner, SocketTuple, Stat, Tombstone, TrackedSocket, method, reason};
 
 use crate::kernel::monotonic;
 use crate::maps::{BUILD, BoundPort, PORTS, REFUSED, REQUESTS, SOCKETS, TOMBSTONES, TUPLES, count};
@@ -32,6 +32,7 @@ pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Opt
     let kernel = sock.holder() == Holder::Kernel;
     // A kernel thread acts for a process that is not known here.
     if !kernel && task::is_kernel_thread() {
+        refuse(sock.address(), reason::KERNEL_THREAD);
         return None;
     }
     let protocol = sock.protocol()?;
@@ -75,7 +76,8 @@ fn track(sock: Sock, entry: &mut TrackedSocket) {
         retire(old, &entry.tuple, address);
     }
     if SOCKETS.insert(address, &*entry, BPF_ANY.into()).is_err() {
-        refuse(address);
+        count(Stat::SocketMapError);
+        refuse(address, reason::MAP_FULL);
         return;
     }
     count(Stat::Stamped);
@@ -91,12 +93,11 @@ fn track(sock: Sock, entry: &mut TrackedSocket) {
     }
 }
 
-/// There is no room for the socket at `address`.
+/// The socket at `address` is not taken in, because of `why`.
 #[inline(always)]
-fn refuse(address: u64) {
-    count(Stat::SocketMapError);
+fn refuse(address: u64, why: u8) {
     // Without it the reason is another one, and still no owner.
-    let _ = REFUSED.insert(address, 1, BPF_ANY.into());
+    let _ = REFUSED.insert(address, why, BPF_ANY.into());
 }
 
 /// Since when an entry's connection is its owner's; it is not in the maps yet. `entry.since` is the least that is known.
@@ -310,7 +311,10 @@ pub(crate) fn seed(sock: Sock, entry: &TrackedSocket) {
             return;
         }
         Err(EEXIST) => {}
-        Err(_) => refuse(address),
+        Err(_) => {
+            count(Stat::SocketMapError);
+            refuse(address, reason::MAP_FULL);
+        }
     }
     // SAFETY: the value is read at once.
     let same_tuple = unsafe { SOCKETS.get(address) }.is_some_and(|live| live.tuple == entry.tuple);

@@ -214,8 +214,13 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
             None => {}
         }
     }
-    if let Some(found) = by_socket(sock, tuple, sends) {
-        return Some(found);
+    match by_socket(sock, tuple, sends) {
+        // An accept that was not seen may be one that says nothing of whom it is for.
+        Some(Found::Nobody {
+            reason: reason::MISSED,
+        }) => return Some(Found::nobody(refused(sock).unwrap_or(reason::MISSED))),
+        Some(found) => return Some(found),
+        None => {}
     }
     match sock.holder() {
         // The per-CPU control socket sends resets and TIME_WAIT ACKs on behalf of connections.
@@ -224,19 +229,15 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
             IPPROTO_ICMP | IPPROTO_ICMPV6 => reason::KERNEL_ICMP,
             _ => reason::KERNEL_SOCKET,
         })),
-        _ => Some(Found::nobody(unknown(sock))),
+        _ => Some(Found::nobody(refused(sock).unwrap_or(reason::OLDER_THAN_AGENT))),
     }
 }
 
-/// Why nothing is known of a process's socket.
+/// Why a socket that a probe has met is not known.
 #[inline(always)]
-fn unknown(sock: Sock) -> u8 {
-    // SAFETY: only whether there is one.
-    if unsafe { REFUSED.get(sock.address()) }.is_some() {
-        reason::MAP_FULL
-    } else {
-        reason::OLDER_THAN_AGENT
-    }
+fn refused(sock: Sock) -> Option<u8> {
+    // SAFETY: the value is read at once.
+    unsafe { REFUSED.get(sock.address()) }.copied()
 }
 
 /// Hands the answer to the agent.

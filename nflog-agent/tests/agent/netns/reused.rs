@@ -2,7 +2,10 @@
 //! owner in the second.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
+
+use etherparse::TcpHeader;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::has_kprobes;
 use crate::program::Agent;
@@ -38,6 +41,7 @@ fn converse(agent: &mut Agent, netns: &Netns, round: usize) -> HashSet<u64> {
     let [server, client] = [SERVER, CLIENT].map(|address| address.parse::<SocketAddr>().unwrap());
     let server = Workload::start(netns, "tcp-server", server);
     agent.wait_until_said(&format!("(pid {})", server.truth.pid));
+    stray(netns);
     let client = Workload::start_from(netns, "tcp-client", client, server.truth.address);
     let pids = HashSet::from([server.truth.pid, client.truth.pid]);
     client.release();
@@ -47,6 +51,20 @@ fn converse(agent: &mut Agent, netns: &Netns, round: usize) -> HashSet<u64> {
         (ended == round).then_some(())
     });
     pids
+}
+
+/// A segment as of a connection that has been before, which no socket expects: here it has been none.
+fn stray(netns: &Netns) {
+    let [server, client] = [SERVER, CLIENT].map(|address| address.parse::<SocketAddrV4>().unwrap());
+    let mut header = TcpHeader::new(client.port(), server.port(), 1, 1024);
+    header.ack = true;
+    header.checksum = header
+        .calc_checksum_ipv4_raw(client.ip().octets(), server.ip().octets(), &[])
+        .unwrap();
+    netns.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::from(libc::SOCK_RAW), Some(Protocol::TCP)).unwrap();
+        socket.send_to(&header.to_bytes(), &server.into()).unwrap();
+    });
 }
 
 #[test]
@@ -65,14 +83,27 @@ fn a_number_that_comes_again_brings_no_owner_along() {
         netns.nft(RULES);
         let pids = converse(&mut agent, &netns, round);
         let mut seen = HashSet::new();
+        let (mut strays, mut resets) = (0, 0);
         for record in Seen::from_json(&agent.take_output()) {
             if let Some(pid) = record.number("process.pid") {
+                if pid == u64::from(std::process::id()) {
+                    // The stray segment on its way out, from this process's raw socket.
+                    strays += 1;
+                    continue;
+                }
                 assert!(pids.contains(&pid), "round {round}, of {pids:?}: {record:?}");
                 seen.insert(pid);
             } else {
-                assert_eq!(record.text("nflog.owner.method"), Some("none"), "{record:?}");
+                let method = record.text("nflog.owner.method");
+                assert!(matches!(method, Some("none" | "kernel")), "{record:?}");
+                resets += usize::from(record.text("nflog.owner.reason") == Some("kernel-tcp"));
             }
         }
+        assert_eq!(
+            (strays, resets),
+            (1, 1),
+            "a stray segment and its answer in round {round}"
+        );
         assert_eq!(seen, pids, "both ends are named in round {round}");
         named.extend(pids);
         drop(netns);
