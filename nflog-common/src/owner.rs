@@ -155,8 +155,6 @@ pub mod reason {
     pub const MISSED: u8 = 12;
     /// There was no room for the socket's owner (`Stat::SocketMapError`).
     pub const MAP_FULL: u8 = 13;
-    /// A thread of the kernel opened the socket, or sends on it, for a process that it does not name (io_uring before 5.12).
-    pub const KERNEL_THREAD: u8 = 14;
 }
 
 const _: () = {

@@ -70,11 +70,7 @@ pub(crate) fn by_socket(sock: Sock, tuple: &SocketTuple, sends: bool) -> Option<
     // The send probe has made the sender the owner. If it did not run, the entry may even be of a socket that was at this
     // address before and whose death was not seen either.
     if sends && known.method != method::KERNEL && known.owner.tgid != task::current_tgid() {
-        return Some(Found::nobody(if task::is_kernel_thread() {
-            reason::KERNEL_THREAD
-        } else {
-            reason::MISSED
-        }));
+        return Some(Found::nobody(reason::MISSED));
     }
     // Of those who share a socket, the one that was seen to send last is the sender: it is who sends now.
     if known.shared != 0 && sends && known.method != method::KERNEL {

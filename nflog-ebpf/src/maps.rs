@@ -75,8 +75,7 @@ const GROUP_WORDS: u32 = 65_536 / 64;
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, TrackedSocket> = HashMap::with_max_entries(SOCKETS_MAX, 0);
 
-/// Living sockets that are not in [`SOCKETS`], and why: [`reason::MAP_FULL`](nflog_common::reason::MAP_FULL) or
-/// [`reason::KERNEL_THREAD`](nflog_common::reason::KERNEL_THREAD). Only to give that as the reason.
+/// Living sockets for which [`SOCKETS`] had no room: only to give that as the reason.
 #[map]
 pub(crate) static REFUSED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(REFUSED_MAX, 0);
 

@@ -3,7 +3,7 @@
 //! [`SOCKETS`] is the truth. [`TUPLES`], [`PORTS`] and [`REQUESTS`] only point into it.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use nflog_common::{PortKey, SocketOwner, SocketTuple, Stat, Tombstone, TrackedSocket, method, reason};
+use nflog_common::{PortKey, SocketOwner, SocketTuple, Stat, Tombstone, TrackedSocket, method};
 
 use crate::kernel::monotonic;
 use crate::maps::{BUILD, BoundPort, PORTS, REFUSED, REQUESTS, SOCKETS, TOMBSTONES, TUPLES, count};
@@ -32,7 +32,6 @@ pub(crate) fn stamp(sock: Sock, method: u8, connected: bool, bound: bool) -> Opt
     let kernel = sock.holder() == Holder::Kernel;
     // A kernel thread acts for a process that is not known here.
     if !kernel && task::is_kernel_thread() {
-        refuse(sock.address(), reason::KERNEL_THREAD);
         return None;
     }
     let protocol = sock.protocol()?;
@@ -76,8 +75,7 @@ fn track(sock: Sock, entry: &mut TrackedSocket) {
         retire(old, &entry.tuple, address);
     }
     if SOCKETS.insert(address, &*entry, BPF_ANY.into()).is_err() {
-        count(Stat::SocketMapError);
-        refuse(address, reason::MAP_FULL);
+        refuse(address);
         return;
     }
     count(Stat::Stamped);
@@ -93,11 +91,12 @@ fn track(sock: Sock, entry: &mut TrackedSocket) {
     }
 }
 
-/// The socket at `address` is not taken in, because of `why`.
+/// There is no room for the socket at `address`.
 #[inline(always)]
-fn refuse(address: u64, why: u8) {
+fn refuse(address: u64) {
+    count(Stat::SocketMapError);
     // Without it the reason is another one, and still no owner.
-    let _ = REFUSED.insert(address, why, BPF_ANY.into());
+    let _ = REFUSED.insert(address, 1, BPF_ANY.into());
 }
 
 /// Since when an entry's connection is its owner's; it is not in the maps yet. `entry.since` is the least that is known.
@@ -311,10 +310,7 @@ pub(crate) fn seed(sock: Sock, entry: &TrackedSocket) {
             return;
         }
         Err(EEXIST) => {}
-        Err(_) => {
-            count(Stat::SocketMapError);
-            refuse(address, reason::MAP_FULL);
-        }
+        Err(_) => refuse(address),
     }
     // SAFETY: the value is read at once.
     let same_tuple = unsafe { SOCKETS.get(address) }.is_some_and(|live| live.tuple == entry.tuple);

@@ -224,9 +224,6 @@ pub enum Reason {
     OlderThanAgent,
     /// There was no room for the socket's owner: more sockets are open than `--max-sockets`.
     MapFull,
-    /// A thread of the kernel opened the socket, or sends on it, for a process that it does not name: io_uring's workers before
-    /// Linux 5.12.
-    KernelThread,
     /// Several processes match, or the owner changed while the packet was in flight.
     Ambiguous,
     /// The headers needed for the lookup were not captured or not understood.
@@ -243,7 +240,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 15] = [
         Self::Forwarded,
         Self::NoSocket,
         Self::TimeWait,
@@ -253,7 +250,6 @@ impl Reason {
         Self::KernelIcmp,
         Self::OlderThanAgent,
         Self::MapFull,
-        Self::KernelThread,
         Self::Ambiguous,
         Self::Unparsable,
         Self::Missed,
@@ -284,7 +280,6 @@ impl Reason {
             Self::KernelIcmp => "kernel-icmp",
             Self::OlderThanAgent => "older-than-agent",
             Self::MapFull => "map-full",
-            Self::KernelThread => "kernel-thread",
             Self::Ambiguous => "ambiguous",
             Self::Unparsable => "unparsable",
             Self::Missed => "missed",

@@ -214,13 +214,8 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
             None => {}
         }
     }
-    match by_socket(sock, tuple, sends) {
-        // An accept that was not seen may be one that says nothing of whom it is for.
-        Some(Found::Nobody {
-            reason: reason::MISSED,
-        }) => return Some(Found::nobody(refused(sock).unwrap_or(reason::MISSED))),
-        Some(found) => return Some(found),
-        None => {}
+    if let Some(found) = by_socket(sock, tuple, sends) {
+        return Some(found);
     }
     match sock.holder() {
         // The per-CPU control socket sends resets and TIME_WAIT ACKs on behalf of connections.
@@ -229,15 +224,19 @@ fn with_socket(sock: Sock, key: &PacketKey, tuple: &SocketTuple, detail: u16) ->
             IPPROTO_ICMP | IPPROTO_ICMPV6 => reason::KERNEL_ICMP,
             _ => reason::KERNEL_SOCKET,
         })),
-        _ => Some(Found::nobody(refused(sock).unwrap_or(reason::OLDER_THAN_AGENT))),
+        _ => Some(Found::nobody(unknown(sock))),
     }
 }
 
-/// Why a socket that a probe has met is not known.
+/// Why nothing is known of a process's socket.
 #[inline(always)]
-fn refused(sock: Sock) -> Option<u8> {
-    // SAFETY: the value is read at once.
-    unsafe { REFUSED.get(sock.address()) }.copied()
+fn unknown(sock: Sock) -> u8 {
+    // SAFETY: only whether there is one.
+    if unsafe { REFUSED.get(sock.address()) }.is_some() {
+        reason::MAP_FULL
+    } else {
+        reason::OLDER_THAN_AGENT
+    }
 }
 
 /// Hands the answer to the agent.

@@ -403,7 +403,6 @@ const fn no_owner(code: u8) -> Reason {
         reason::MISSED => Reason::Missed,
         reason::OLDER_THAN_AGENT => Reason::OlderThanAgent,
         reason::MAP_FULL => Reason::MapFull,
-        reason::KERNEL_THREAD => Reason::KernelThread,
         reason::AMBIGUOUS => Reason::Ambiguous,
         _ => Reason::NoSocket,
     }

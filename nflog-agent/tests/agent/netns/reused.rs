@@ -1,8 +1,12 @@
 //! A namespace's number is given to another namespace as soon as it is free: nothing that is remembered of the first one may name an
 //! owner in the second.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::fs;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command};
 
 use etherparse::TcpHeader;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -22,17 +26,54 @@ const RULES: &str = "
 const SERVER: &str = "127.0.0.1:8080";
 const CLIENT: &str = "127.0.0.1:5000";
 
-/// A namespace with the number that the kernel gave before.
+/// A process in a UTS namespace of its own, whose number is from the same stock as those of network namespaces, and of files in /proc.
+struct Filler {
+    process: Child,
+    number: u64,
+}
+
+impl Filler {
+    fn start() -> Self {
+        let ours = fs::metadata("/proc/self/ns/uts").unwrap().ino();
+        let mut unshare = Command::new("unshare");
+        let process = unshare.args(["-u", "sleep", "600"]).spawn().unwrap();
+        let theirs = format!("/proc/{}/ns/uts", process.id());
+        let number = wait_for("a UTS namespace", || {
+            let number = fs::metadata(&theirs).unwrap().ino();
+            (number != ours).then_some(number)
+        });
+        Self { process, number }
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A namespace with a number that is free, or will be.
+///
+/// The lowest free number is given. A network namespace takes one for itself, and then one for each of its files in /proc: where a lower one
+/// is free, it is such a file that takes ours. So the lower ones are taken first, by what has no files.
 fn with_number(number: u32) -> Netns {
-    let mut others = Vec::new();
+    let mut fillers = Vec::new();
     wait_for("the number to be given again", || {
-        let netns = Netns::new("reused");
-        if netns.inode() == number {
-            return Some(netns);
+        let filler = Filler::start();
+        match filler.number.cmp(&number.into()) {
+            Ordering::Less => {
+                fillers.push(filler);
+                None
+            }
+            Ordering::Equal => {
+                drop(filler);
+                let netns = Netns::new("reused");
+                (netns.inode() == number).then_some(netns)
+            }
+            // It is not free yet.
+            Ordering::Greater => None,
         }
-        // The lowest free number is given: so it keeps the others from coming again.
-        others.push(netns);
-        None
     })
 }
 

@@ -94,6 +94,7 @@ impl Hands {
             ["set", slot, option] => set(self.get(slot)?, option),
             ["thread", words @ ..] => self.in_thread(words),
             ["ring", runner, words @ ..] => self.by_ring(runner, words),
+            ["threads"] => threads(),
             ["tap", name] => Ok(self.keep(tap::open(name)?)),
             ["write", slot, hex] => Ok(write(self.get(slot)?, &bytes(hex)?)?.to_string()),
             _ => self.hand_over(words),
@@ -116,6 +117,7 @@ impl Hands {
             None => Ring::new(runner)?,
         };
         let answer = match words {
+            ["native"] => Ok(ring.has_native_workers().to_string()),
             ["connect", slot, address] => Ok(done(ring.connect(self.get(slot)?, parse(address)?)?)),
             ["accept", slot] => {
                 let fd = ring.accept(self.get(slot)?)?;
@@ -266,6 +268,16 @@ fn message(bytes: &str) -> Result<Vec<u8>> {
         }
     }
     Ok(message)
+}
+
+/// Names of this process's threads, the kernel's for it included.
+fn threads() -> Result<String> {
+    let mut names = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        // It may have ended.
+        names.extend(std::fs::read_to_string(thread?.path().join("comm")).ok());
+    }
+    Ok(names.join(" ").replace('\n', ""))
 }
 
 /// Two digits a byte.

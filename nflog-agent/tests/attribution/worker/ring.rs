@@ -43,6 +43,11 @@ impl Ring {
         Ok(Self { ring, flags })
     }
 
+    /// Whether the ring's threads are the process's (`IORING_FEAT_NATIVE_WORKERS`, 5.12, and 5.10.162), and not the kernel's.
+    pub(super) fn has_native_workers(&self) -> bool {
+        self.ring.params().is_feature_native_workers()
+    }
+
     pub(super) fn connect(&mut self, socket: &OwnedFd, to: SocketAddr) -> Result<()> {
         let to = SockAddr::from(to);
         let request = opcode::Connect::new(SOCKET, to.as_ptr().cast(), to.len()).build();
