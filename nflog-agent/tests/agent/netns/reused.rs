@@ -55,25 +55,31 @@ impl Drop for Filler {
 
 /// A namespace with a number that is free, or will be.
 ///
-/// The lowest free number is given. A network namespace takes one for itself, and then one for each of its files in /proc: where a lower one
-/// is free, it is such a file that takes ours. So the lower ones are taken first, by what has no files.
+/// The lowest free number is given, also to files in /proc, of which a network namespace makes some before it takes its own number and more
+/// afterwards. So all lower numbers are taken by what has no files, and as many given back as the namespace's first files need.
 fn with_number(number: u32) -> Netns {
     let mut fillers = Vec::new();
+    let mut first_files = 0;
     wait_for("the number to be given again", || {
         let filler = Filler::start();
         match filler.number.cmp(&number.into()) {
             Ordering::Less => {
                 fillers.push(filler);
-                None
-            }
-            Ordering::Equal => {
-                drop(filler);
-                let netns = Netns::new("reused");
-                (netns.inode() == number).then_some(netns)
+                return None;
             }
             // It is not free yet.
-            Ordering::Greater => None,
+            Ordering::Greater => return None,
+            Ordering::Equal => {}
         }
+        fillers.truncate(fillers.len().saturating_sub(first_files));
+        drop(filler);
+        let netns = Netns::new("reused");
+        match netns.inode().cmp(&number) {
+            Ordering::Less => first_files = first_files.saturating_sub(1),
+            Ordering::Greater => first_files += 1,
+            Ordering::Equal => return Some(netns),
+        }
+        None
     })
 }
 
@@ -124,12 +130,13 @@ fn a_number_that_comes_again_brings_no_owner_along() {
         netns.nft(RULES);
         let pids = converse(&mut agent, &netns, round);
         let mut seen = HashSet::new();
-        let (mut strays, mut resets) = (0, 0);
+        let mut resets = 0;
         for record in Seen::from_json(&agent.take_output()) {
+            let flags = record.text("nflog.tcp.flags");
+            resets += usize::from(flags.is_some_and(|flags| flags.contains("RST")));
             if let Some(pid) = record.number("process.pid") {
                 if pid == u64::from(std::process::id()) {
                     // The stray segment on its way out, from this process's raw socket.
-                    strays += 1;
                     continue;
                 }
                 assert!(pids.contains(&pid), "round {round}, of {pids:?}: {record:?}");
@@ -137,14 +144,10 @@ fn a_number_that_comes_again_brings_no_owner_along() {
             } else {
                 let method = record.text("nflog.owner.method");
                 assert!(matches!(method, Some("none" | "kernel")), "{record:?}");
-                resets += usize::from(record.text("nflog.owner.reason") == Some("kernel-tcp"));
             }
         }
-        assert_eq!(
-            (strays, resets),
-            (1, 1),
-            "a stray segment and its answer in round {round}"
-        );
+        // On its way out and in; the listener's on 7.x.
+        assert!(resets >= 2, "the stray segment was not answered in round {round}");
         assert_eq!(seen, pids, "both ends are named in round {round}");
         named.extend(pids);
         drop(netns);
