@@ -7,7 +7,7 @@ use nflog_common::{
 };
 
 use crate::kernel::monotonic;
-use crate::maps::{PORTS, REQUESTS, SOCKETS, TOMBSTONES, TUPLES};
+use crate::maps::{NAMESPACES, PORTS, REQUESTS, SOCKETS, TOMBSTONES, TUPLES};
 use crate::sock::{Holder, Sock, TCP_LISTEN};
 use crate::task;
 
@@ -126,6 +126,10 @@ pub(crate) fn by_listener(listener: Sock, port: u16) -> Option<Found> {
 pub(crate) fn by_tombstone(tuple: &SocketTuple) -> Option<Found> {
     // SAFETY: the value is read at once.
     let stone = unsafe { TOMBSTONES.get(tuple) }?;
+    // SAFETY: as above.
+    if unsafe { NAMESPACES.get(tuple.netns) }.is_some_and(|read_since| stone.died_at < *read_since) {
+        return None;
+    }
     let age = monotonic().wrapping_sub(stone.died_at);
     (age <= TOMBSTONE_NS).then_some(Found::Owner {
         owner: &raw const stone.owner,

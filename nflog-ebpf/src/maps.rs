@@ -101,10 +101,11 @@ pub(crate) static TOMBSTONES: LruHashMap<SocketTuple, Tombstone> =
 #[map]
 pub(crate) static ANSWERS: RingBuf = RingBuf::with_byte_size(ANSWERS_BYTES, 0);
 
-/// Inodes of the network namespaces that the agent reads. With its memory taken in advance: the kernel warns of anything else in a
+/// Inodes of the network namespaces that the agent reads, and since when, `CLOCK_MONOTONIC` ns. What was remembered before is not
+/// theirs: a namespace's number is given again when it is gone. With its memory taken in advance: the kernel warns of anything else in a
 /// kprobe program before 6.1.
 #[map]
-pub(crate) static NAMESPACES: HashMap<u32, u8> = HashMap::with_max_entries(NAMESPACES_MAX, 0);
+pub(crate) static NAMESPACES: HashMap<u32, u64> = HashMap::with_max_entries(NAMESPACES_MAX, 0);
 
 /// Bit set of the NFLOG groups that the agent listens to.
 #[map]

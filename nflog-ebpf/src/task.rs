@@ -32,8 +32,8 @@ pub(crate) fn current(owner: &mut SocketOwner) {
 /// `PF_KTHREAD`
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// Whether the current task is a thread of the kernel. On 5.10 this includes io_uring's workers; later ones are threads of
-/// the process that they work for.
+/// Whether the current task is a thread of the kernel. So are io_uring's before 5.12 (5.10.162 of the stable series); later ones are
+/// threads of the process that they work for.
 #[inline(always)]
 pub(crate) fn is_kernel_thread() -> bool {
     // SAFETY: takes no arguments and cannot fail.

@@ -28,12 +28,15 @@ mod world;
 mod closed;
 mod datagrams;
 mod forwarded;
+mod guests;
 mod handed_over;
 mod kernel;
 mod namespaces;
 mod nat;
 mod protocols;
+mod rings;
 mod tcp;
+mod wireguard;
 
 /// Whether this kernel has kprobes. Skipping is allowed only where it provably has none.
 fn has_kprobes() -> bool {

@@ -17,6 +17,8 @@ use std::time::Duration;
 use crate::support::{Netns, cgroup2_root};
 
 mod obey;
+mod ring;
+mod tap;
 
 /// Where a worker finds its commands.
 const CONTROL: &str = "NFLOG_MATRIX_CONTROL";
@@ -172,6 +174,19 @@ impl Worker {
     #[track_caller]
     pub(crate) fn send_to_as(&mut self, slot: Slot, first: u8, bytes: usize, to: SocketAddr) {
         self.ask(&format!("send-to {slot} {first}:{bytes} {to}"));
+    }
+
+    /// Makes a tap device in its namespace.
+    #[track_caller]
+    pub(crate) fn tap(&mut self, name: &str) -> Slot {
+        self.ask_slot(&format!("tap {name}"))
+    }
+
+    /// Writes bytes to a descriptor, such as a frame to a tap device.
+    #[track_caller]
+    pub(crate) fn write(&mut self, slot: Slot, bytes: &[u8]) {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.ask(&format!("write {slot} {hex}"));
     }
 
     /// Receives exactly so many bytes from a stream, or one message of at most that size.

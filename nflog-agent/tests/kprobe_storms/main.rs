@@ -47,6 +47,27 @@ fn sockets_that_live_for_an_instant_are_never_anothers() {
     assert!(verdict.right * 10 >= verdict.entries * 9, "{verdict:?}");
 }
 
+/// Most of them only take a port and close, which costs little beside the probes: one in 65 sends, and is judged.
+#[test]
+fn ports_that_are_taken_for_an_instant_name_nobody_else() {
+    let Some(storm) = Storm::begin(&[]) else { return };
+    let workers: Vec<_> = (1..=2)
+        .map(|mark| {
+            let order = Order {
+                datagrams: 400,
+                silent: 64,
+                ..Order::new(mark)
+            };
+            Worker::start(&storm, order)
+        })
+        .collect();
+    let truths: Vec<_> = workers.into_iter().map(Worker::finish).collect();
+    let verdict = storm.end(&truths);
+    verdict.print("ports");
+    verdict.assert_never_wrong();
+    assert!(verdict.right * 10 >= verdict.entries * 9, "{verdict:?}");
+}
+
 #[test]
 fn a_pid_and_a_port_that_come_again_at_once_are_told_apart() {
     let Some(storm) = Storm::begin(&[]) else { return };

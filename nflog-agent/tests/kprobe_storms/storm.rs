@@ -117,6 +117,10 @@ pub(crate) struct Verdict {
     pub(crate) reasons: BTreeMap<String, u64>,
     /// Source ports that more than one worker sent from.
     pub(crate) ports_shared: usize,
+    /// Sockets of all workers, each from its opening to its close.
+    sockets: u64,
+    /// Nanoseconds from the first one's opening to the last one's close.
+    took: u64,
     /// What the agent said.
     pub(crate) messages: String,
 }
@@ -137,6 +141,10 @@ impl Verdict {
             let from = (record.text("network.transport"), record.number("source.port"));
             senders.entry(from).or_default().insert(truth.mark);
         }
+        verdict.sockets = truths.iter().map(|truth| truth.sockets).sum();
+        let began = truths.iter().map(|truth| truth.span.0).min().unwrap_or(0);
+        let ended = truths.iter().map(|truth| truth.span.1).max().unwrap_or(0);
+        verdict.took = ended.saturating_sub(began);
         verdict.ports_shared = senders.values().filter(|marks| marks.len() > 1).count();
         verdict
     }
@@ -194,6 +202,11 @@ impl Verdict {
             self.wrong.len(),
             self.reasons,
             self.ports_shared
+        );
+        println!(
+            "STORM {storm} sockets={} per-second={}",
+            self.sockets,
+            self.sockets * 1_000_000_000 / self.took.max(1)
         );
         for line in ["probes: ", "the kernel left out"].map(|words| self.message(words)) {
             println!("STORM {storm} {}", line.unwrap_or("nothing said"));

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 
 use crate::storm::Storm;
@@ -25,6 +26,8 @@ pub(crate) struct Order {
     pub(crate) datagrams: u32,
     /// TCP connections that are made and closed.
     pub(crate) connections: u32,
+    /// Before each UDP socket, so many that take a port and close, and send nothing.
+    pub(crate) silent: u32,
     /// UDP sockets stay open until the worker's end.
     pub(crate) keep: bool,
 }
@@ -35,6 +38,7 @@ impl Order {
             mark,
             datagrams: 0,
             connections: 0,
+            silent: 0,
             keep: false,
         }
     }
@@ -47,7 +51,14 @@ pub(crate) struct Truth {
     pub(crate) pid: u32,
     /// Inode of its cgroup.
     pub(crate) cgroup: u64,
+    /// Sockets that it opened, used and closed.
+    pub(crate) sockets: u64,
+    /// When it began and ended that, `CLOCK_MONOTONIC` ns.
+    pub(crate) span: (u64, u64),
 }
+
+/// How the line begins in which a worker says its [`Truth::span`].
+const SPAN: &str = "SPAN ";
 
 /// The cgroup of the workers with this mark, below where cgroup v2 is mounted.
 fn cgroup(mark: &str) -> PathBuf {
@@ -59,6 +70,7 @@ pub(crate) struct Worker {
     child: Child,
     mark: u32,
     cgroup: u64,
+    sockets: u64,
 }
 
 impl Worker {
@@ -74,6 +86,7 @@ impl Worker {
             mark,
             datagrams,
             connections,
+            silent,
             keep,
         } = order;
         let (udp, tcp) = (storm.udp, storm.tcp);
@@ -91,10 +104,10 @@ impl Worker {
             ])
             .env(
                 ORDER,
-                format!("{mark} {datagrams} {connections} {keep} {udp} {tcp}"),
+                format!("{mark} {datagrams} {connections} {silent} {keep} {udp} {tcp}"),
             )
             .stdin(Stdio::piped())
-            .stdout(Stdio::null());
+            .stdout(Stdio::piped());
         let child = storm.netns.run(move || {
             for _ in 0..TRIES {
                 if let Some(pid) = pid {
@@ -111,7 +124,13 @@ impl Worker {
             }
             command.spawn().expect("a worker starts")
         });
-        let mut worker = Self { child, mark, cgroup };
+        let sockets = u64::from(datagrams * (1 + silent) + connections);
+        let mut worker = Self {
+            child,
+            mark,
+            cgroup,
+            sockets,
+        };
         let mut stdin = worker.child.stdin.take().expect("piped");
         stdin.write_all(b"go").expect("the worker reads");
         worker
@@ -119,14 +138,21 @@ impl Worker {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> Truth {
+    pub(crate) fn finish(self) -> Truth {
         let pid = self.child.id();
-        let status = self.child.wait().expect("a worker ends");
-        assert!(status.success(), "a worker ended with {status}");
+        let output = self.child.wait_with_output().expect("a worker ends");
+        assert!(output.status.success(), "a worker ended with {}", output.status);
+        let said = String::from_utf8_lossy(&output.stdout);
+        let span = said.lines().find_map(|line| {
+            let (began, ended) = line.split_once(SPAN)?.1.split_once(' ')?;
+            Some((began.parse().ok()?, ended.parse().ok()?))
+        });
         Truth {
             mark: self.mark,
             pid,
             cgroup: self.cgroup,
+            sockets: self.sockets,
+            span: span.unwrap_or_else(|| panic!("a worker does not say how long it took: {said}")),
         }
     }
 }
@@ -137,8 +163,8 @@ impl Worker {
 fn work() {
     let order = std::env::var(ORDER).expect("started by a test, not by hand");
     let words: Vec<_> = order.split(' ').collect();
-    let [mark, datagrams, connections, keep, udp, tcp] = words[..] else {
-        panic!("an order of six words: {order}");
+    let [mark, datagrams, connections, silent, keep, udp, tcp] = words[..] else {
+        panic!("an order of seven words: {order}");
     };
     let mut go = String::new();
     std::io::stdin().read_to_string(&mut go).expect("the test's word");
@@ -154,8 +180,13 @@ fn work() {
     };
     let at = |port: &str| SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")));
     let (udp, tcp) = (at(udp), at(tcp));
+    let silent: u32 = silent.parse().expect("a number");
     let mut kept = Vec::new();
+    let began = monotonic();
     for _ in 0..datagrams.parse::<u32>().expect("a number") {
+        for _ in 0..silent {
+            drop(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+        }
         let socket = marked(Type::DGRAM);
         socket.send_to(b"storm", &udp.into()).expect("loopback works");
         if keep == "true" {
@@ -171,4 +202,11 @@ fn work() {
         socket.connect(&tcp.into()).expect("loopback works");
         socket.write_all(b"storm").expect("the server is there");
     }
+    println!("{SPAN}{began} {}", monotonic());
+}
+
+/// `CLOCK_MONOTONIC`, ns.
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

@@ -72,7 +72,7 @@ const ARM64: [Requirement; 3] = [
 
 const CXX: Requirement = Requirement::program("c++", "g++");
 
-const VM_PROGRAMS: [Requirement; 10] = [
+const VM_PROGRAMS: [Requirement; 11] = [
     Requirement::program("setpriv", "util-linux"),
     Requirement::program("qemu-system-x86_64", "qemu-system-x86"),
     Requirement::program("busybox", "busybox-static"),
@@ -81,6 +81,7 @@ const VM_PROGRAMS: [Requirement; 10] = [
     Requirement::program("objcopy", "binutils"),
     Requirement::program("ldd", "libc-bin"),
     Requirement::program("dpkg-deb", "dpkg"),
+    Requirement::program("wg", "wireguard-tools"),
     Requirement::program("xz", "xz-utils"),
     Requirement::program("zstd", "zstd"),
 ];

@@ -34,7 +34,7 @@ const REQUIRED: [&str; 20] = [
 ];
 
 /// Modules that only some kernels have, or have under another name.
-const OPTIONAL: [&str; 22] = [
+const OPTIONAL: [&str; 23] = [
     "8021q",
     "ip6_tables",
     "ip_tables",
@@ -56,6 +56,7 @@ const OPTIONAL: [&str; 22] = [
     "raw_diag",
     "sctp",
     "sctp_diag",
+    "wireguard",
     "xt_NFLOG",
 ];
 

@@ -15,9 +15,16 @@ use crate::vm::apt::Apt;
 use crate::vm::kernel::remove_directory;
 
 /// Dynamic programs that the tests call.
-const PROGRAMS: [&str; 4] = ["bash", "ip", "nft", "setpriv"];
+const PROGRAMS: [&str; 5] = ["bash", "ip", "nft", "setpriv", "wg"];
 /// The packages of these and of busybox.
-const PACKAGES: [&str; 5] = ["bash", "busybox-static", "iproute2", "nftables", "util-linux"];
+const PACKAGES: [&str; 6] = [
+    "bash",
+    "busybox-static",
+    "iproute2",
+    "nftables",
+    "util-linux",
+    "wireguard-tools",
+];
 /// Where Debian's arm64 packages have programs, and libraries.
 const PROGRAM_DIRECTORIES: [&str; 5] = ["bin", "sbin", "usr/bin", "usr/sbin", "usr/lib"];
 const LIBRARY_DIRECTORIES: [&str; 4] = [

@@ -34,9 +34,7 @@ impl Lookup<'_> {
             let claim = connection.claim_of(end, netns, key.protocol);
             let second = match judge(&first, answer, end, key, &claim) {
                 Judgement::Stands(attribution) => return Ok(attribution),
-                Judgement::Translated { ends, closing } => {
-                    self.probes.sockets.connection(&ends, closing, after, end)?
-                }
+                Judgement::Translated { ends, closing } => self.connection(&ends, closing, after, end)?,
                 Judgement::Nobody => None,
             };
             match second {

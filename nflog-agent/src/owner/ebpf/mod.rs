@@ -30,7 +30,7 @@ pub use noop::Noop;
 use probes::attach_all;
 pub use process::ProcessEvents;
 pub use seed::{SeedError, Seeded};
-use sockets::Sockets;
+use sockets::{Closing, Sockets};
 pub use statistics::{ProgramStatistics, Statistics};
 pub use verify::{Verified, verify};
 
@@ -48,7 +48,7 @@ const FORWARD: u8 = 2;
 /// Loaded and attached probes. Dropping it detaches them.
 pub struct Probes {
     ebpf: Ebpf,
-    namespaces: Mutex<HashMap<MapData, u32, u8>>,
+    namespaces: Mutex<HashMap<MapData, u32, u64>>,
     answers: Mutex<Answers>,
     sockets: Sockets,
     counters: Counters,
@@ -158,8 +158,13 @@ impl Probes {
     /// # Errors
     /// When the kernel does not take the namespace.
     pub fn lookup(&self, netns: u32) -> Result<Lookup<'_>, OpenError> {
-        unpoisoned(&self.namespaces).insert(netns, 1, 0)?;
-        Ok(Lookup { probes: self, netns })
+        let since = monotonic();
+        unpoisoned(&self.namespaces).insert(netns, since, 0)?;
+        Ok(Lookup {
+            probes: self,
+            netns,
+            since,
+        })
     }
 
     /// The programs' counters, to be read from any thread.
@@ -205,6 +210,8 @@ impl Counters {
 pub struct Lookup<'a> {
     probes: &'a Probes,
     netns: u32,
+    /// `CLOCK_MONOTONIC` ns.
+    since: u64,
 }
 
 impl Drop for Lookup<'_> {
@@ -278,7 +285,7 @@ impl Lookup<'_> {
             Some(Claim::Socket { ends, closing }) => match check(first, changed, &ends, &key) {
                 Ok(answer) => Ok(answer),
                 Err(reason) if ends.protocol == TCP => {
-                    let second = self.probes.sockets.connection(&ends, closing, after, end)?;
+                    let second = self.connection(&ends, closing, after, end)?;
                     Ok(match second {
                         // That the probe did not run is why nothing better is known.
                         Some(Attribution::Unowned(_)) if reason == Reason::Missed => {
@@ -291,6 +298,27 @@ impl Lookup<'_> {
             },
         }
     }
+
+    /// See [`Sockets::connection`].
+    fn connection(
+        &self,
+        ends: &SocketTuple,
+        closing: bool,
+        logged_after: u64,
+        end: End,
+    ) -> Result<Option<Attribution>, MapError> {
+        // Of another namespace than the reader's it is not known since when the number is its.
+        let since = if ends.netns == self.netns { self.since } else { 0 };
+        let closing = Closing { closing, since };
+        self.probes.sockets.connection(ends, closing, logged_after, end)
+    }
+}
+
+/// `CLOCK_MONOTONIC`, ns.
+fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * 1_000_000_000 + nanoseconds
 }
 
 /// A panic of another reader leaves the maps as they are: whole.

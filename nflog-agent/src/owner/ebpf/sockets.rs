@@ -17,6 +17,15 @@ pub(super) struct Sockets {
     tombstones: HashMap<MapData, SocketTuple, Tombstone>,
 }
 
+/// What closed connections a packet may be of.
+#[derive(Clone, Copy)]
+pub(super) struct Closing {
+    /// The packet was logged when an end of its connection had been seen.
+    pub(super) closing: bool,
+    /// Those that died since then, `CLOCK_MONOTONIC` ns: an older one may be of another namespace that had the number.
+    pub(super) since: u64,
+}
+
 impl Sockets {
     /// Takes the maps; the programs are loaded.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, OpenError> {
@@ -27,12 +36,12 @@ impl Sockets {
         })
     }
 
-    /// Whose the TCP connection with these ends is, which is the packet's `end`, for a packet logged after `logged_after` (`CLOCK_MONOTONIC` ns). `closing`:
-    /// the packet was logged when an end of the connection had been seen. `None` if there is no such connection.
+    /// Whose the TCP connection with these ends is, which is the packet's `end`, for a packet logged after `logged_after`
+    /// (`CLOCK_MONOTONIC` ns). `None` if there is no such connection.
     pub(super) fn connection(
         &self,
         ends: &SocketTuple,
-        closing: bool,
+        closing: Closing,
         logged_after: u64,
         end: End,
     ) -> Result<Option<Attribution>, MapError> {
@@ -48,13 +57,14 @@ impl Sockets {
                 Attribution::Unowned(Reason::Ambiguous)
             }));
         }
-        let Some(stone) = found(self.tombstones.get(ends, 0))? else {
+        let Some(stone) = found(self.tombstones.get(ends, 0))?.filter(|stone| stone.died_at >= closing.since)
+        else {
             return Ok(None);
         };
         if found(self.tombstones.get(ends, 0))? != Some(stone) {
             return Ok(Some(Attribution::Unowned(Reason::Ambiguous)));
         }
-        Ok(buried(&stone, closing, logged_after, end))
+        Ok(buried(&stone, closing.closing, logged_after, end))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a worker can do.
 
+use std::collections::HashMap;
 use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::write;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     AddressFamily, Protocol, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -14,7 +16,8 @@ use rustix::net::{
     recv, recvfrom, recvmsg, send, sendmsg_addr, sendto, socket,
 };
 
-use super::{HEIR, Slot, program};
+use super::ring::Ring;
+use super::{HEIR, Slot, program, tap};
 
 /// Of ICMP.
 const ECHO_REQUEST: u8 = 8;
@@ -27,6 +30,8 @@ pub(super) struct Hands {
     sockets: Vec<Option<OwnedFd>>,
     /// Where passed sockets arrive.
     inbox: Option<OwnedFd>,
+    /// By who runs its requests.
+    rings: HashMap<String, Ring>,
 }
 
 impl Hands {
@@ -43,6 +48,7 @@ impl Hands {
         Self {
             sockets: inherited.into_iter().collect(),
             inbox: None,
+            rings: HashMap::new(),
         }
     }
 
@@ -87,6 +93,10 @@ impl Hands {
             }
             ["set", slot, option] => set(self.get(slot)?, option),
             ["thread", words @ ..] => self.in_thread(words),
+            ["ring", runner, words @ ..] => self.by_ring(runner, words),
+            ["threads"] => threads(),
+            ["tap", name] => Ok(self.keep(tap::open(name)?)),
+            ["write", slot, hex] => Ok(write(self.get(slot)?, &bytes(hex)?)?.to_string()),
             _ => self.hand_over(words),
         }
     }
@@ -98,6 +108,34 @@ impl Hands {
             let handle = thread.spawn_scoped(scope, || self.obey(words))?;
             handle.join().unwrap_or_else(|_| Err(ErrorKind::Other.into()))
         })
+    }
+
+    /// The command by io_uring.
+    fn by_ring(&mut self, runner: &str, words: &[&str]) -> Result<String> {
+        let mut ring = match self.rings.remove(runner) {
+            Some(ring) => ring,
+            None => Ring::new(runner)?,
+        };
+        let answer = match words {
+            ["native"] => Ok(ring.has_native_workers().to_string()),
+            ["connect", slot, address] => Ok(done(ring.connect(self.get(slot)?, parse(address)?)?)),
+            ["accept", slot] => {
+                let fd = ring.accept(self.get(slot)?)?;
+                Ok(self.keep(fd))
+            }
+            ["send", slot, bytes] => Ok(ring.send(self.get(slot)?, &message(bytes)?)?.to_string()),
+            ["send-to", slot, bytes, address] => {
+                let sent = ring.send_to(self.get(slot)?, &message(bytes)?, parse(address)?)?;
+                Ok(sent.to_string())
+            }
+            ["receive", slot, bytes] => {
+                let mut space = vec![0; number(bytes)?];
+                Ok(ring.receive(self.get(slot)?, &mut space)?.to_string())
+            }
+            _ => Err(ErrorKind::Unsupported.into()),
+        };
+        self.rings.insert(runner.to_owned(), ring);
+        answer
     }
 
     fn hand_over(&mut self, words: &[&str]) -> Result<String> {
@@ -230,6 +268,26 @@ fn message(bytes: &str) -> Result<Vec<u8>> {
         }
     }
     Ok(message)
+}
+
+/// Names of this process's threads, the kernel's for it included.
+fn threads() -> Result<String> {
+    let mut names = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        // It may have ended.
+        names.extend(std::fs::read_to_string(thread?.path().join("comm")).ok());
+    }
+    Ok(names.join(" ").replace('\n', ""))
+}
+
+/// Two digits a byte.
+fn bytes(hex: &str) -> Result<Vec<u8>> {
+    let byte = |at| {
+        let digits = hex.get(at..at + 2)?;
+        u8::from_str_radix(digits, 16).ok()
+    };
+    let bytes: Option<_> = (0..hex.len()).step_by(2).map(byte).collect();
+    bytes.ok_or_else(|| ErrorKind::InvalidInput.into())
 }
 
 fn parse(address: &str) -> Result<SocketAddr> {
