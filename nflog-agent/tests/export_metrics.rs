@@ -103,11 +103,10 @@ fn config(protocol: Protocol, address: SocketAddr) -> OtlpConfig {
         Protocol::HttpProtobuf => "/v1/metrics",
     };
     OtlpConfig {
-        protocol,
-        endpoint: format!("http://{address}{path}").parse().unwrap(),
         headers: vec![(http::HeaderName::from_static("x-tenant"), "blue".parse().unwrap())],
         timeout: PATIENCE,
         compression: Compression::Gzip,
+        ..OtlpConfig::new(protocol, format!("http://{address}{path}").parse().unwrap())
     }
 }
 
