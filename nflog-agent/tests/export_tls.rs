@@ -382,8 +382,8 @@ fn a_proxy_is_gone_through_by_a_tunnel_or_with_the_whole_uri() {
                     "{head}"
                 );
             }
-            // The server is not told what is for the proxy.
-            assert!(!format!("{:?}", config).contains("s3cret"));
+            // No message shows the password.
+            assert!(!format!("{config:?}").contains("s3cret"));
         }
     }
 }

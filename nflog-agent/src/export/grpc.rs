@@ -37,7 +37,7 @@ impl Grpc {
         Ok(Self::over(config, Connector::new(config)?, MAX_AGE))
     }
 
-    fn over(config: &OtlpConfig, connector: Connector, max_age: Duration) -> Self {
+    pub(super) fn over(config: &OtlpConfig, connector: Connector, max_age: Duration) -> Self {
         Self {
             endpoint: endpoint(config),
             connector,

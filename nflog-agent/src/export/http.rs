@@ -47,7 +47,7 @@ impl Client {
         Ok(Self::over(config, Connector::new(config)?, MAX_AGE))
     }
 
-    fn over(config: &OtlpConfig, connector: Connector, max_age: Duration) -> Self {
+    pub(super) fn over(config: &OtlpConfig, connector: Connector, max_age: Duration) -> Self {
         let proxy = config.proxy.as_ref().filter(|proxy| proxy.forwards);
         Self {
             connector,
@@ -90,7 +90,7 @@ impl Http {
         Ok(Self::over(config, Client::new(config)?))
     }
 
-    fn over(config: &OtlpConfig, client: Client) -> Self {
+    pub(super) fn over(config: &OtlpConfig, client: Client) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(transport::USER_AGENT));
         headers.extend(config.headers.iter().cloned());
