@@ -83,14 +83,9 @@ async fn answer(
 ) -> Result<http::Response<Full<bytes::Bytes>>, hyper::Error> {
     assert_eq!(request.uri().path(), "/v1/metrics");
     assert_eq!(request.headers()["x-tenant"], "blue");
-    let gzip = request
-        .headers()
-        .get("content-encoding")
-        .is_some_and(|value| value == "gzip");
-    assert!(gzip, "not compressed");
+    assert_eq!(request.headers()["content-encoding"], "zstd");
     let body = request.into_body().collect().await?.to_bytes();
-    let mut inflated = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&body[..]), &mut inflated).unwrap();
+    let inflated = zstd::stream::decode_all(&body[..]).unwrap();
     sender
         .send(ExportMetricsServiceRequest::decode(&inflated[..]).unwrap())
         .expect("the test listens");
@@ -103,11 +98,13 @@ fn config(protocol: Protocol, address: SocketAddr) -> OtlpConfig {
         Protocol::HttpProtobuf => "/v1/metrics",
     };
     OtlpConfig {
-        protocol,
-        endpoint: format!("http://{address}{path}").parse().unwrap(),
         headers: vec![(http::HeaderName::from_static("x-tenant"), "blue".parse().unwrap())],
         timeout: PATIENCE,
-        compression: Compression::Gzip,
+        compression: match protocol {
+            Protocol::Grpc => Compression::Gzip,
+            Protocol::HttpProtobuf => Compression::Zstd,
+        },
+        ..OtlpConfig::new(protocol, format!("http://{address}{path}").parse().unwrap())
     }
 }
 

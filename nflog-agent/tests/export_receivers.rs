@@ -190,11 +190,9 @@ fn export(runtime: &Runtime, protocol: Protocol, compression: Compression, addre
         Protocol::HttpProtobuf => "/v1/logs",
     };
     let config = OtlpConfig {
-        protocol,
-        endpoint: format!("http://{address}{path}").parse().unwrap(),
-        headers: Vec::new(),
         timeout: PATIENCE,
         compression,
+        ..OtlpConfig::new(protocol, format!("http://{address}{path}").parse().unwrap())
     };
     let retry = RetryPolicy {
         initial: Duration::from_millis(50),

@@ -182,6 +182,56 @@ fn what_an_outage_leaves_survives_a_stop_and_a_kill_and_arrives() {
 }
 
 #[test]
+fn a_second_signal_ends_at_once_and_what_was_spooled_arrives_later() {
+    const DATAGRAMS: u32 = 500;
+    let netns = Netns::new("twosignals");
+    netns.nft(RULES);
+    let spool = tempfile::tempdir().unwrap();
+    let address = nobody();
+    let (path, directory) = (
+        netns.path().display().to_string(),
+        spool.path().display().to_string(),
+    );
+    let endpoint = format!("http://{address}");
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &path,
+        "--spool",
+        &directory,
+        // The test would be over long before.
+        "--shutdown-timeout",
+        "1h",
+    ];
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("NFLOG_AGENT_ATTRIBUTION", "sockdiag"),
+    ];
+    let mut agent = Agent::start(&arguments, &environment);
+    send(&netns, 1, DATAGRAMS);
+    agent.wait_until_said("cannot deliver");
+    send(&netns, 1, DATAGRAMS);
+    agent.wait_until_said("records wait in the spool");
+    agent.signal(Signal::TERM);
+    agent.wait_until_said("SIGTERM");
+    agent.signal(Signal::TERM);
+    let ended = agent.wait();
+    assert_eq!(ended.code, Some(143), "{}", ended.messages());
+
+    let collector = Collector::start_at(&address);
+    let agent = start(&netns, &address, spool.path());
+    wait_for("what was spooled", || (files(spool.path()) == 0).then_some(()));
+    let stopped = agent.stop();
+    assert_eq!(stopped.count("lost"), 0, "{}", stopped.messages());
+    let recovered = stopped.count("recovered");
+    assert!((1..=u64::from(2 * DATAGRAMS)).contains(&recovered), "{recovered}");
+    assert_eq!(stopped.count("exported"), recovered, "{}", stopped.messages());
+    assert_eq!(arrived(&collector).values().sum::<u64>(), recovered);
+}
+
+#[test]
 fn a_spool_that_cannot_be_used_is_named_with_the_remedy() {
     let netns = Netns::new("nospool");
     let path = netns.path().display().to_string();

@@ -22,7 +22,7 @@ pub(super) struct Output {
 }
 
 enum Kind {
-    Otlp(OtlpConfig),
+    Otlp(Box<OtlpConfig>),
     Console { colour: bool, verbose: bool },
     Json,
 }
@@ -37,13 +37,14 @@ impl Output {
             colour: colour(args.color, &get),
             verbose: args.verbose,
         };
+        let otlp = |config| Kind::Otlp(Box::new(config));
         let kind = match args.output {
             OutputArg::Console => console(),
             OutputArg::Json => Kind::Json,
-            OutputArg::Auto => OtlpConfig::from_env(Signal::Logs, &get)?.map_or_else(console, Kind::Otlp),
+            OutputArg::Auto => OtlpConfig::from_env(Signal::Logs, &get)?.map_or_else(console, otlp),
             OutputArg::Otlp => {
                 match OtlpConfig::from_env(Signal::Logs, |name| get(name).or_else(|| default(name, &get)))? {
-                    Some(config) => Kind::Otlp(config),
+                    Some(config) => otlp(config),
                     None => return Err(RunError::NoEndpoint { variable: ENDPOINT }),
                 }
             }
@@ -98,7 +99,7 @@ impl Output {
     /// For the start message.
     pub(super) fn describe(&self) -> String {
         match &self.kind {
-            Kind::Otlp(config) => format!("OTLP to {}", config.endpoint),
+            Kind::Otlp(config) => format!("OTLP to {}", config.target()),
             Kind::Console { .. } => "console".to_owned(),
             Kind::Json => "JSON".to_owned(),
         }

@@ -1,18 +1,19 @@
 //! OTLP over gRPC: tonic with a codec that passes bytes through.
 
 use std::error::Error as _;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
-use http::HeaderMap;
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, Uri};
 use tonic::codec::{BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use super::aged::{Aged, MAX_AGE};
 use super::config::{Compression, OtlpConfig};
+use super::connect::Connector;
 use super::reply::{self, PartialSuccess};
 use super::retry::Failure;
 use super::transport::{TransportError, USER_AGENT};
@@ -20,15 +21,12 @@ use crate::causes::causes;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
-/// Keeps NAT entries alive and notices dead peers. HTTP/2 pings would do it too, but gRPC servers close connections
-/// that ping more often than every 5 minutes.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-
 #[derive(Debug)]
 pub(super) struct Grpc {
     endpoint: Endpoint,
+    connector: Connector,
     /// Made when needed, because making it needs a runtime.
-    channel: Mutex<Option<Channel>>,
+    channel: Aged<Channel>,
     metadata: MetadataMap,
     compression: Compression,
     timeout: Duration,
@@ -36,19 +34,24 @@ pub(super) struct Grpc {
 
 impl Grpc {
     pub(super) fn new(config: &OtlpConfig) -> Result<Self, TransportError> {
-        Ok(Self {
-            endpoint: endpoint(config)?,
-            channel: Mutex::new(None),
+        Ok(Self::over(config, Connector::new(config)?, MAX_AGE))
+    }
+
+    pub(super) fn over(config: &OtlpConfig, connector: Connector, max_age: Duration) -> Self {
+        Self {
+            endpoint: endpoint(config),
+            connector,
+            channel: Aged::new(max_age),
             metadata: MetadataMap::from_headers(config.headers.iter().cloned().collect::<HeaderMap>()),
             compression: config.compression,
             timeout: config.timeout,
-        })
+        }
     }
 
     pub(super) async fn send(&self, body: Bytes) -> Result<PartialSuccess, Failure> {
         let Ok(outcome) = tokio::time::timeout(self.timeout, self.request(body)).await else {
             // The peer may be gone for good without a word: connect, and resolve its name, anew.
-            *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.channel.forget();
             return Err(Failure::Timeout { after: self.timeout });
         };
         outcome
@@ -56,8 +59,10 @@ impl Grpc {
 
     async fn request(&self, body: Bytes) -> Result<PartialSuccess, Failure> {
         let mut client = tonic::client::Grpc::new(self.channel());
-        if self.compression == Compression::Gzip {
-            client = client.send_compressed(CompressionEncoding::Gzip);
+        match self.compression {
+            Compression::None => {}
+            Compression::Gzip => client = client.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => client = client.send_compressed(CompressionEncoding::Zstd),
         }
         client.ready().await.map_err(|error| Failure::Connection {
             reason: causes(&error),
@@ -74,33 +79,27 @@ impl Grpc {
     }
 
     fn channel(&self) -> Channel {
-        let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        channel
-            .get_or_insert_with(|| self.endpoint.connect_lazy())
-            .clone()
+        let connector = || self.connector.clone();
+        let make = || self.endpoint.connect_with_connector_lazy(connector());
+        self.channel.get(Instant::now(), make)
     }
 }
 
 /// A connection for another signal; connects when it is used. Needs a runtime.
 pub(crate) fn channel(config: &OtlpConfig) -> Result<Channel, TransportError> {
-    Ok(endpoint(config)?.connect_lazy())
+    Ok(endpoint(config).connect_with_connector_lazy(Connector::new(config)?))
 }
 
-/// The connection's settings.
-fn endpoint(config: &OtlpConfig) -> Result<Endpoint, TransportError> {
-    let endpoint = Endpoint::from(config.endpoint.clone())
-        .connect_timeout(config.timeout)
-        .tcp_keepalive(Some(TCP_KEEPALIVE))
+/// The connection's settings, as far as they are HTTP/2's. The connector does TLS by itself, of which tonic must not know: it
+/// gets the scheme for its requests, and a URI without TLS to connect to.
+fn endpoint(config: &OtlpConfig) -> Endpoint {
+    let mut parts = config.endpoint.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    let plain = Uri::from_parts(parts).expect("the endpoint has a host and a path");
+    Endpoint::from(plain)
+        .origin(config.endpoint.clone())
         .user_agent(USER_AGENT)
-        .expect("the name and version are a valid header");
-    if config.endpoint.scheme_str() != Some("https") {
-        return Ok(endpoint);
-    }
-    let tls = ClientTlsConfig::new().with_native_roots();
-    endpoint.tls_config(tls).map_err(|error| TransportError::Roots {
-        endpoint: config.target(),
-        reason: causes(&error),
-    })
+        .expect("the name and version are a valid header")
 }
 
 /// A status with a source was made on this side: the server never said it.

@@ -1,20 +1,19 @@
 //! OTLP over HTTP/1.1 with protobuf bodies.
 
-use std::io::Write as _;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use flate2::write::GzEncoder;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::aged::{Aged, MAX_AGE};
+use super::compress::{compress, encoding};
 use super::config::{Compression, OtlpConfig};
+use super::connect::Connector;
 use super::reply::{self, PartialSuccess};
 use super::retry::{Failure, retry_after};
 use super::transport::{self, TransportError};
@@ -31,9 +30,55 @@ const MAX_MESSAGE: usize = 200;
 /// Connections that idle longer are closed: many proxies close theirs after 60 s.
 const IDLE: Duration = Duration::from_secs(45);
 
+/// Sends requests over connections that are kept for a while.
+#[derive(Debug)]
+pub(crate) struct Client {
+    connector: Connector,
+    pool: Aged<Pool>,
+    /// For a proxy that takes the requests itself.
+    proxy_authorization: Option<HeaderValue>,
+}
+
+type Pool = legacy::Client<Connector, Full<Bytes>>;
+
+impl Client {
+    /// Connects when it is used. Reads the TLS files.
+    pub(crate) fn new(config: &OtlpConfig) -> Result<Self, TransportError> {
+        Ok(Self::over(config, Connector::new(config)?, MAX_AGE))
+    }
+
+    pub(super) fn over(config: &OtlpConfig, connector: Connector, max_age: Duration) -> Self {
+        let proxy = config.proxy.as_ref().filter(|proxy| proxy.forwards);
+        Self {
+            connector,
+            pool: Aged::new(max_age),
+            proxy_authorization: proxy.and_then(|proxy| proxy.authorization.clone()),
+        }
+    }
+
+    /// One request and the head of its answer. Needs a runtime.
+    pub(crate) async fn request(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        if let Some(authorization) = &self.proxy_authorization {
+            request
+                .headers_mut()
+                .insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        let pool = self.pool.get(Instant::now(), || {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(IDLE)
+                .pool_timer(TokioTimer::new())
+                .build(self.connector.clone())
+        });
+        pool.request(request).await
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client,
     endpoint: Uri,
     headers: HeaderMap,
     compression: Compression,
@@ -42,36 +87,29 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(config: &OtlpConfig) -> Result<Self, TransportError> {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector(config)?);
+        Ok(Self::over(config, Client::new(config)?))
+    }
+
+    pub(super) fn over(config: &OtlpConfig, client: Client) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(transport::USER_AGENT));
         headers.extend(config.headers.iter().cloned());
         headers.insert(CONTENT_TYPE, PROTOBUF);
-        if config.compression == Compression::Gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        if let Some(encoding) = encoding(config.compression) {
+            headers.insert(CONTENT_ENCODING, encoding);
         }
-        Ok(Self {
+        Self {
             client,
             endpoint: config.endpoint.clone(),
             headers,
             compression: config.compression,
             timeout: config.timeout,
-        })
+        }
     }
 
     /// Compresses once for all attempts.
     pub(super) fn prepare(&self, payload: &Bytes) -> Bytes {
-        match self.compression {
-            Compression::None => payload.clone(),
-            Compression::Gzip => {
-                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                let written = encoder.write_all(payload).and_then(|()| encoder.finish());
-                Bytes::from(written.expect("writing to a Vec does not fail"))
-            }
-        }
+        compress(self.compression, payload)
     }
 
     pub(super) async fn send(&self, body: Bytes) -> Result<PartialSuccess, Failure> {
@@ -91,33 +129,6 @@ impl Http {
         })?)
         .await
     }
-}
-
-/// Connects in the clear or by TLS, as the endpoint's scheme says.
-pub(crate) fn connector(config: &OtlpConfig) -> Result<HttpsConnector<HttpConnector>, TransportError> {
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(config.timeout));
-    tcp.enforce_http(false);
-    let provider = rustls::crypto::ring::default_provider();
-    let builder = HttpsConnectorBuilder::new();
-    let builder = if config.endpoint.scheme_str() == Some("https") {
-        let with_roots = builder.with_provider_and_native_roots(provider);
-        with_roots.map_err(|error| TransportError::Roots {
-            endpoint: config.target(),
-            reason: error.to_string(),
-        })?
-    } else {
-        // Reading the host's certificates would be for nothing.
-        builder.with_tls_config(
-            rustls::ClientConfig::builder_with_provider(provider.into())
-                .with_safe_default_protocol_versions()
-                .expect("ring has the default versions")
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth(),
-        )
-    };
-    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
 }
 
 async fn answer(response: Response<Incoming>) -> Result<PartialSuccess, Failure> {

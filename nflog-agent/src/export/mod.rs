@@ -4,10 +4,14 @@
 //! - Every batch is settled on the ledger exactly once, whatever the collector does.
 //! - Only what the OTLP specification calls retryable is retried, with backoff, for a bounded time.
 
+mod aged;
 mod batch;
+mod compress;
 mod config;
+mod connect;
 mod grpc;
 mod http;
+mod names;
 mod percent;
 mod pipe;
 mod queue;
@@ -16,16 +20,19 @@ mod report;
 mod resource;
 mod retry;
 mod spool;
+mod tls;
 mod transport;
 mod worker;
 
 pub use batch::{Batch, Batcher, FlushPolicy};
-pub use config::{Compression, ConfigError, OtlpConfig, Protocol, Signal};
+pub(crate) use compress::{compress, encoding};
+pub use config::{Compression, ConfigError, OtlpConfig, Protocol, Proxy, Signal, TlsFiles};
 pub(crate) use grpc::channel;
-pub(crate) use http::connector;
+pub(crate) use http::Client;
 pub use queue::{ExportQueue, QueueLimits, QueueStats};
 pub use resource::detect as detect_resource;
 pub use retry::RetryPolicy;
 pub use spool::{Spool, SpoolError, SpoolLimits, WhenFull};
+pub use tls::TlsError;
 pub use transport::{Transport, TransportError};
 pub use worker::{Exporter, ExporterOptions};

@@ -11,6 +11,7 @@ use super::http::Http;
 use super::pipe::Pipe;
 use super::reply::PartialSuccess;
 use super::retry::Failure;
+use super::tls::TlsError;
 
 /// How we call ourselves.
 pub(super) const USER_AGENT: &str = concat!("nflog-agent/", env!("CARGO_PKG_VERSION"));
@@ -33,15 +34,13 @@ enum Kind {
 /// A transport that cannot be set up.
 #[derive(Debug, Error)]
 pub enum TransportError {
-    /// `https` without certificate authorities to trust.
-    #[error(
-        "{endpoint}: no certificate authorities ({reason}); install ca-certificates or set SSL_CERT_FILE"
-    )]
-    Roots {
+    /// `https` without certificate authorities to trust, or with files that cannot be used.
+    #[error("{endpoint}: {error}")]
+    Tls {
         /// The endpoint.
         endpoint: String,
-        /// What was tried.
-        reason: String,
+        /// What is wrong.
+        error: TlsError,
     },
     /// No thread for the output.
     #[error("cannot start the output thread: {0}; raise the limit on processes (ulimit -u, TasksMax)")]
@@ -52,7 +51,7 @@ impl Transport {
     /// OTLP to a collector. Connects when the first batch is sent.
     ///
     /// # Errors
-    /// An `https` endpoint on a host without certificate authorities.
+    /// An `https` endpoint on a host without certificate authorities, or with TLS files that cannot be used.
     pub fn otlp(config: &OtlpConfig) -> Result<Self, TransportError> {
         Ok(Self {
             kind: match config.protocol {

@@ -3,14 +3,15 @@
 //! - A batch is out of the queue while it is sent and retried, so a receiver that is down holds `in_flight` batches and
 //!   the queue holds the rest; with a spool, the spool does, while the receiver is down or the queue is more than half full.
 //! - What is in the spool is sent when the receiver takes requests again, beside what is new, the oldest first.
+//! - A server that names a time (`Retry-After`, `RetryInfo`) gets no request before it, from no batch.
 //! - Closing: nothing new is accepted, what is queued is sent, and at the deadline everything left goes to the spool, or is lost
 //!   without one ([`LossReason::Shutdown`]).
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ use crate::telemetry::ledger::LossReason;
 const SETTLING: Duration = Duration::from_secs(2);
 /// How often to look whether batches should go to the spool, or can leave it.
 const LOOK: Duration = Duration::from_millis(50);
+/// The longest wait that a server is granted.
+const MAX_ASKED: Duration = Duration::from_secs(3600);
 /// Batches on their way to the disk at once.
 const KEPT_AT_ONCE: usize = 8;
 
@@ -104,6 +107,7 @@ impl Exporter {
             stop: Stop(stopped),
             recovered: Notify::new(),
             down: AtomicBool::new(false),
+            not_before: Mutex::new(None),
             spool,
             spoke_of_spool: AtomicBool::new(false),
         });
@@ -156,6 +160,8 @@ struct Worker {
     recovered: Notify,
     /// The last request that ended has failed, and is or would be tried again.
     down: AtomicBool,
+    /// The server does not want a request earlier.
+    not_before: Mutex<Option<Instant>>,
     spool: Option<SpoolHandle>,
     spoke_of_spool: AtomicBool,
 }
@@ -316,11 +322,15 @@ impl Worker {
         let mut backoff = Backoff::new(self.retry, RandomState::new().build_hasher().finish());
         let mut failing_since = None;
         let mut hurried = false;
+        if let Some(wait) = self.asked_to_wait() {
+            self.pause(wait, true, &mut hurried).await;
+        }
         loop {
             self.shared.requests.fetch_add(1, Ordering::Relaxed);
             let failure = match self.transport.send(body.clone()).await {
                 Ok(partial) => {
                     self.down.store(false, Ordering::Relaxed);
+                    *self.not_before() = None;
                     self.shared.reporter.delivered();
                     self.recovered.notify_waiters();
                     return Ok(partial);
@@ -333,6 +343,9 @@ impl Worker {
             };
             self.down.store(true, Ordering::Relaxed);
             self.shared.reporter.failed(&failure);
+            if let Some(after) = after {
+                *self.not_before() = Some(Instant::now() + after.min(MAX_ASKED));
+            }
             let since = *failing_since.get_or_insert_with(Instant::now);
             let Some(wait) = backoff.wait(after, since.elapsed()) else {
                 return Err((LossReason::RetriesExhausted, failure.to_string()));
@@ -340,6 +353,16 @@ impl Worker {
             self.pause(wait, after.is_some(), &mut hurried).await;
             self.shared.retries.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn not_before(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the server still wants to be left alone. Matters for a batch that is new, or that comes back from the spool.
+    fn asked_to_wait(&self) -> Option<Duration> {
+        let until = (*self.not_before())?;
+        until.checked_duration_since(Instant::now())
     }
 
     fn refusal(&self, failure: &Failure) -> LossReason {

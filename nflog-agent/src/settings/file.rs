@@ -290,8 +290,10 @@ impl Reader<'_> {
         let mut wrong = Vec::new();
         for variable in self.file.variables.keys() {
             let get = |name: &str| -> Option<OsString> {
-                let needed =
-                    name == variable || name.ends_with("PROTOCOL") && !variable.ends_with("PROTOCOL");
+                let needed = name == variable
+                    || name.ends_with("PROTOCOL") && !variable.ends_with("PROTOCOL")
+                    // A certificate and its key are checked for being both there.
+                    || name.contains("_CLIENT_") && variable.contains("_CLIENT_");
                 let value = self.file.variables.get(name).filter(|_| needed);
                 value.map(OsString::from)
             };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nflog_agent::export::{
-    Batcher, Compression, ExportQueue, Exporter, ExporterOptions, FlushPolicy, OtlpConfig, Protocol,
-    RetryPolicy, Spool, SpoolLimits, Transport,
+    Batcher, ExportQueue, Exporter, ExporterOptions, FlushPolicy, OtlpConfig, Protocol, RetryPolicy, Spool,
+    SpoolLimits, Transport,
 };
 use nflog_agent::owner::{Attribution, Reason};
 use nflog_agent::packet::{Packet, Transport as Header};
@@ -187,11 +187,8 @@ pub(crate) fn config(protocol: Protocol, address: SocketAddr) -> OtlpConfig {
         Protocol::HttpProtobuf => "/v1/logs",
     };
     OtlpConfig {
-        protocol,
-        endpoint: format!("http://{address}{path}").parse().unwrap(),
-        headers: Vec::new(),
         timeout: PATIENCE,
-        compression: Compression::None,
+        ..OtlpConfig::new(protocol, format!("http://{address}{path}").parse().unwrap())
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod sample;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,10 +26,12 @@ use opentelemetry_proto::tonic::common::v1::any_value;
 use prost::Message as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::{SockRef, Socket};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use tokio_stream::StreamExt as _;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::ServerTlsConfig;
 use tonic::{Code, Status};
@@ -61,6 +63,8 @@ struct State {
     accepted: Mutex<Vec<ExportLogsServiceRequest>>,
     headers: Mutex<Vec<(String, String)>>,
     requests: AtomicUsize,
+    /// Of gRPC: tonic's tasks outlive the server's.
+    connections: Mutex<Vec<Socket>>,
 }
 
 impl State {
@@ -85,6 +89,8 @@ impl State {
 pub(crate) struct Identity {
     pub(crate) certificate: String,
     pub(crate) key: String,
+    /// Clients must have a certificate of this authority.
+    pub(crate) clients: Option<String>,
 }
 
 /// The running receiver; stops when dropped.
@@ -95,8 +101,20 @@ pub(crate) struct Receiver {
 }
 
 impl Drop for Receiver {
+    /// Afterwards the port is free, and the connections are closed.
     fn drop(&mut self) {
         self.task.abort();
+        for connection in self.state.connections.lock().unwrap().drain(..) {
+            // The client may have closed it.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+        // The listener goes with the task; a runtime that is gone has dropped both.
+        for _ in 0..1000 {
+            if self.task.is_finished() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -121,14 +139,13 @@ impl Receiver {
     }
 
     /// Accepts everything, by TLS.
-    pub(crate) fn start_tls(runtime: &Handle, protocol: Protocol, identity: Identity) -> Self {
-        Self::serve(
-            runtime,
-            protocol,
-            &[],
-            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            Some(identity),
-        )
+    pub(crate) fn start_tls(
+        runtime: &Handle,
+        protocol: Protocol,
+        identity: Identity,
+        address: SocketAddr,
+    ) -> Self {
+        Self::serve(runtime, protocol, &[], address, Some(identity))
     }
 
     fn serve(
@@ -262,14 +279,29 @@ impl LogsService for GrpcLogs {
 }
 
 async fn serve_grpc(listener: TcpListener, state: Arc<State>, identity: Option<Identity>) {
-    let service = LogsServiceServer::new(GrpcLogs(state)).accept_compressed(CompressionEncoding::Gzip);
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let known = Arc::clone(&state);
+    let service = LogsServiceServer::new(GrpcLogs(state))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd);
+    let incoming = tonic::transport::server::TcpIncoming::from(listener).map(move |accepted| {
+        let stream = accepted?;
+        let connection = SockRef::from(&stream).try_clone()?;
+        known.connections.lock().unwrap().push(connection);
+        Ok::<_, std::io::Error>(stream)
+    });
     let mut server = tonic::transport::Server::builder();
-    if let Some(Identity { certificate, key }) = identity {
+    if let Some(Identity {
+        certificate,
+        key,
+        clients,
+    }) = identity
+    {
         let identity = tonic::transport::Identity::from_pem(certificate, key);
-        server = server
-            .tls_config(ServerTlsConfig::new().identity(identity))
-            .expect("a valid certificate");
+        let mut tls = ServerTlsConfig::new().identity(identity);
+        if let Some(clients) = clients {
+            tls = tls.client_ca_root(tonic::transport::Certificate::from_pem(clients));
+        }
+        server = server.tls_config(tls).expect("a valid certificate");
     }
     server
         .add_service(service)
@@ -282,10 +314,23 @@ fn acceptor(identity: &Identity) -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("a certificate");
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a key");
     let provider = rustls::crypto::ring::default_provider();
-    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+    let provider = Arc::new(provider);
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
+        .unwrap();
+    let builder = match &identity.clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots
+                .add(CertificateDer::from_pem_slice(clients.as_bytes()).expect("a certificate"))
+                .expect("an authority");
+            let verifier =
+                rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            builder.with_client_cert_verifier(verifier.build().expect("an authority"))
+        }
+    };
+    let config = builder
         .with_single_cert(vec![certificate], key)
         .expect("a key that fits the certificate");
     TlsAcceptor::from(Arc::new(config))
@@ -385,15 +430,19 @@ async fn answer_http(
 
 fn decode(headers: &http::HeaderMap, body: &[u8]) -> ExportLogsServiceRequest {
     let mut inflated = Vec::new();
-    let body = if headers
-        .get("content-encoding")
-        .is_some_and(|value| value == "gzip")
-    {
-        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut inflated)
-            .expect("valid gzip");
-        &inflated[..]
-    } else {
-        body
+    let encoding = headers.get("content-encoding").map(http::HeaderValue::as_bytes);
+    let body = match encoding {
+        None => body,
+        Some(b"gzip") => {
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut inflated)
+                .expect("valid gzip");
+            &inflated[..]
+        }
+        Some(b"zstd") => {
+            inflated = zstd::stream::decode_all(body).expect("valid zstd");
+            &inflated[..]
+        }
+        Some(other) => panic!("unexpected encoding {other:?}"),
     };
     ExportLogsServiceRequest::decode(body).expect("valid protobuf")
 }

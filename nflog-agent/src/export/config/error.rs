@@ -44,7 +44,7 @@ pub enum ConfigError {
         value: String,
     },
     /// Unknown or unsupported compression.
-    #[error("{variable}={value}: no such compression here; use gzip or none")]
+    #[error("{variable}={value}: no such compression here; use gzip, zstd or none")]
     Compression {
         /// The variable.
         variable: String,
@@ -79,13 +79,21 @@ pub enum ConfigError {
         /// The header's name.
         name: String,
     },
-    /// A variable of the specification that this version does not honour.
-    #[error("{variable} is set, but {feature} is not supported yet; unset it")]
-    Unsupported {
+    /// A certificate without its key, or the other way round.
+    #[error("{variable} is set, but {missing} is not: a client certificate needs its key; set both, or none")]
+    HalfIdentity {
         /// The variable.
         variable: String,
-        /// What it asks for.
-        feature: &'static str,
+        /// The other one.
+        missing: String,
+    },
+    /// Not a proxy that can be used. The value may hold a password, so it is not shown.
+    #[error(
+        "{variable} is not a proxy that can be used: write it like http://proxy:3128 or https://user:password@proxy:3128 (SOCKS is not supported), unset it, or name the endpoint's host in NO_PROXY"
+    )]
+    Proxy {
+        /// The variable.
+        variable: String,
     },
 }
 
@@ -102,7 +110,8 @@ impl ConfigError {
             | Self::Timeout { variable, .. }
             | Self::Member { variable, .. }
             | Self::Header { variable, .. }
-            | Self::Unsupported { variable, .. } => variable,
+            | Self::HalfIdentity { variable, .. }
+            | Self::Proxy { variable } => variable,
         }
     }
 }

@@ -6,9 +6,31 @@
 //! error, not a warning.
 //!
 //! The values come from a getter, so that nothing here reads the environment.
+//!
+//! | variable | values | unset |
+//! |---|---|---|
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | URI; HTTP gets `/v1/logs` or `/v1/metrics` appended | lines on standard output (`--output otlp`: port 4318, or 4317 for gRPC, on localhost) |
+//! | `…_PROTOCOL` | `http/protobuf`, `grpc` | `http/protobuf` |
+//! | `…_INSECURE` | `true`: a gRPC endpoint without a scheme is `http` | `false` |
+//! | `…_HEADERS` | `key=value,…`, percent-encoded | none |
+//! | `…_TIMEOUT` | milliseconds for a request, and for a connection | 10000 |
+//! | `…_COMPRESSION` | `none`, `gzip`, `zstd` (the last beyond the specification) | `none` |
+//! | `…_CERTIFICATE` | PEM file: the certificate authorities to trust, and no others | those of the host (`SSL_CERT_FILE`, `SSL_CERT_DIR`) |
+//! | `…_CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | PEM files, both or none: the agent's own certificate chain and key | none |
+//! | `HTTPS_PROXY`, `HTTP_PROXY`, else `ALL_PROXY` | `http://` or `https://`, user and password, host and port; by the endpoint's scheme | direct |
+//! | `NO_PROXY` | names with all below them, addresses, networks, `*` | no exception |
+//!
+//! `…` is `OTEL_EXPORTER_OTLP`; each of these also with `_LOGS` or `_METRICS` after it, which counts for that signal alone. The proxy
+//! variables count in lower case, too, after the upper case. TLS files are read again for each connection, so renewed ones need no
+//! restart; a host's own authorities are read once.
+//!
+//! Not honoured: `http/json` (an error: nothing here encodes it); SOCKS proxies (an error); the SDK's `OTEL_BLRP_*` and `OTEL_BSP_*`
+//! (there is no SDK on the way of the packets); `OTEL_SDK_DISABLED`; `OTEL_EXPORTER_OTLP_TRACES_*` (there are no traces).
 
 mod endpoint;
 mod error;
+mod proxy;
+mod tls;
 mod variables;
 
 use std::ffi::OsString;
@@ -17,7 +39,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Uri};
 
 pub use error::ConfigError;
-use variables::{Value, Variables};
+pub use proxy::Proxy;
+pub(super) use tls::NamedFile;
+pub use tls::TlsFiles;
+use variables::Variables;
 pub(super) use variables::{not_a_member, read};
 
 /// What is exported.
@@ -61,6 +86,8 @@ pub enum Compression {
     None,
     /// `gzip`.
     Gzip,
+    /// `zstd`: not in the specification, but collectors take it.
+    Zstd,
 }
 
 /// A collector and how to talk to it.
@@ -72,13 +99,34 @@ pub struct OtlpConfig {
     pub endpoint: Uri,
     /// Sent with every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// How long a request may take.
+    /// How long a request may take, and making a connection.
     pub timeout: Duration,
     /// Compression of requests.
     pub compression: Compression,
+    /// Files for TLS; of no use for an `http` endpoint.
+    pub tls: TlsFiles,
+    /// The proxy on the way.
+    pub proxy: Option<Proxy>,
 }
 
+/// Time that a request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl OtlpConfig {
+    /// An endpoint with the specification's defaults for all else. `endpoint` is taken as it is.
+    #[must_use]
+    pub fn new(protocol: Protocol, endpoint: Uri) -> Self {
+        Self {
+            protocol,
+            endpoint,
+            headers: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            compression: Compression::None,
+            tls: TlsFiles::default(),
+            proxy: None,
+        }
+    }
+
     /// The endpoint for messages: without credentials, which may be in its user part or its query.
     #[must_use]
     pub fn target(&self) -> String {
@@ -107,24 +155,17 @@ impl OtlpConfig {
             return Ok(None);
         };
         let protocol = variables.protocol()?;
-        for (suffix, feature) in [
-            ("CERTIFICATE", "a certificate authority of your own"),
-            ("CLIENT_CERTIFICATE", "mutual TLS"),
-            ("CLIENT_KEY", "mutual TLS"),
-        ] {
-            if let Some(Value { variable, .. }) = variables.find(suffix)? {
-                return Err(ConfigError::Unsupported { variable, feature });
-            }
-        }
+        let endpoint = match protocol {
+            Protocol::Grpc => endpoint::grpc(endpoint, variables.insecure()?)?,
+            Protocol::HttpProtobuf => endpoint::http(endpoint, signal)?,
+        };
         Ok(Some(Self {
-            protocol,
-            endpoint: match protocol {
-                Protocol::Grpc => endpoint::grpc(endpoint, variables.insecure()?)?,
-                Protocol::HttpProtobuf => endpoint::http(endpoint, signal)?,
-            },
+            proxy: Proxy::for_endpoint(&endpoint, protocol, &variables.get)?,
             headers: variables.headers()?,
             timeout: variables.timeout()?,
             compression: variables.compression()?,
+            tls: TlsFiles::from_variables(&variables)?,
+            ..Self::new(protocol, endpoint)
         }))
     }
 }
@@ -256,8 +297,8 @@ mod tests {
                 ["PROTOCOL", "http/json", "grpc"],
             ),
             (
-                vec![http, ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")],
-                ["COMPRESSION", "zstd", "gzip"],
+                vec![http, ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli")],
+                ["COMPRESSION", "brotli", "gzip"],
             ),
             (
                 vec![http, ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")],
@@ -276,8 +317,20 @@ mod tests {
                 ["HEADERS", "a b", "letters"],
             ),
             (
-                vec![http, ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca")],
-                ["CERTIFICATE", "authority", "unset"],
+                vec![http, ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE", "/cert")],
+                [
+                    "LOGS_CLIENT_CERTIFICATE is set",
+                    "LOGS_CLIENT_KEY is not",
+                    "set both",
+                ],
+            ),
+            (
+                vec![http, ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key")],
+                ["CLIENT_KEY is set", "CLIENT_CERTIFICATE is not", "set both"],
+            ),
+            (
+                vec![http, ("HTTP_PROXY", "socks5://user:s3cret@proxy")],
+                ["HTTP_PROXY", "not a proxy", "http://"],
             ),
             (
                 vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4318")],
@@ -305,6 +358,30 @@ mod tests {
                 assert!(message.contains(part), "{message:?} does not say {part:?}");
             }
         }
+    }
+
+    #[test]
+    fn tls_files_and_proxies_are_of_the_signal() {
+        let set = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4318"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/cert.pem"),
+            ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE", "/logs.pem"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+            ("https_proxy", "http://proxy:3128"),
+        ];
+        let certificate = |signal| {
+            let config = OtlpConfig::from_env(signal, env(&set)).unwrap().unwrap();
+            assert_eq!(config.compression, Compression::Zstd);
+            assert_eq!(config.proxy.unwrap().target(), "http://proxy:3128");
+            let authorities = config.tls.authorities.unwrap();
+            assert_eq!(authorities.variable, "OTEL_EXPORTER_OTLP_CERTIFICATE");
+            config.tls.identity.unwrap().0.path
+        };
+        assert_eq!(certificate(Signal::Logs).to_str(), Some("/logs.pem"));
+        assert_eq!(certificate(Signal::Metrics).to_str(), Some("/cert.pem"));
+        assert_eq!(logs(&set[..1]).unwrap().unwrap().tls, TlsFiles::default());
     }
 
     #[test]

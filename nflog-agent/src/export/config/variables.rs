@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Compression, ConfigError, Protocol, Signal};
+use super::{Compression, ConfigError, DEFAULT_TIMEOUT, Protocol, Signal};
 use crate::export::percent;
-
-/// Time that a request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A variable that is set.
 pub(super) struct Value {
@@ -56,6 +53,7 @@ impl<G: Fn(&str) -> Option<OsString>> Variables<G> {
         match value.to_ascii_lowercase().as_str() {
             "none" => Ok(Compression::None),
             "gzip" => Ok(Compression::Gzip),
+            "zstd" => Ok(Compression::Zstd),
             _ => Err(ConfigError::Compression { variable, value }),
         }
     }

@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use opentelemetry_http::hyper::HyperClient;
+use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{MetricExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::metrics::Temporality;
@@ -16,7 +20,10 @@ use tokio::runtime::Handle;
 use tonic::metadata::MetadataMap;
 
 use super::MetricsError;
-use crate::export::{Compression, OtlpConfig, Protocol, channel, connector};
+use crate::export::{Client, Compression, OtlpConfig, Protocol, channel, compress, encoding};
+
+/// Bytes of an answer that are read.
+const MAX_ANSWER: usize = 1 << 20;
 
 /// Runs an exporter that needs a tokio runtime on the SDK's own thread, and tells the operator of failures once.
 pub(super) struct OnRuntime {
@@ -87,9 +94,30 @@ impl PushMetricExporter for OnRuntime {
     }
 }
 
+/// The packets' own client, for the SDK's exporter: connects, compresses and goes through proxies in the same way.
+#[derive(Debug)]
+struct OwnClient {
+    client: Client,
+    compression: Compression,
+}
+
+#[tonic::async_trait]
+impl HttpClient for OwnClient {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (mut head, body) = request.into_parts();
+        if let Some(encoding) = encoding(self.compression) {
+            head.headers.insert(CONTENT_ENCODING, encoding);
+        }
+        let body = Full::new(compress(self.compression, &body));
+        let answer = self.client.request(Request::from_parts(head, body)).await?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    }
+}
+
 /// The SDK's exporter, set up as for the packets' own.
 fn otlp(config: &OtlpConfig) -> Result<MetricExporter, MetricsError> {
-    let gzip = config.compression == Compression::Gzip;
     let exporter = match config.protocol {
         Protocol::Grpc => {
             let headers = config.headers.iter().cloned().collect();
@@ -98,12 +126,15 @@ fn otlp(config: &OtlpConfig) -> Result<MetricExporter, MetricsError> {
                 .with_channel(channel(config)?)
                 .with_timeout(config.timeout)
                 .with_metadata(MetadataMap::from_headers(headers));
-            let builder = if gzip {
-                builder.with_compression(opentelemetry_otlp::Compression::Gzip)
-            } else {
-                builder
-            };
-            builder.build()
+            match config.compression {
+                Compression::None => builder.build(),
+                Compression::Gzip => builder
+                    .with_compression(opentelemetry_otlp::Compression::Gzip)
+                    .build(),
+                Compression::Zstd => builder
+                    .with_compression(opentelemetry_otlp::Compression::Zstd)
+                    .build(),
+            }
         }
         Protocol::HttpProtobuf => {
             let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -112,19 +143,17 @@ fn otlp(config: &OtlpConfig) -> Result<MetricExporter, MetricsError> {
                 .iter()
                 .map(|(name, value)| (name.to_string(), text(value)))
                 .collect();
-            let builder = MetricExporter::builder()
+            MetricExporter::builder()
                 .with_http()
                 .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
                 .with_endpoint(config.endpoint.to_string())
                 .with_timeout(config.timeout)
                 .with_headers(headers)
-                .with_http_client(HyperClient::new(connector(config)?, config.timeout, None));
-            let builder = if gzip {
-                builder.with_compression(opentelemetry_otlp::Compression::Gzip)
-            } else {
-                builder
-            };
-            builder.build()
+                .with_http_client(OwnClient {
+                    client: Client::new(config)?,
+                    compression: config.compression,
+                })
+                .build()
         }
     };
     Ok(exporter?)
