@@ -13,15 +13,15 @@ use crate::telemetry::ledger::{LossReason, Unsettled};
 #[must_use = "a batch must be exported or settled as lost"]
 pub struct Batch {
     payload: Bytes,
-    loss_records: u32,
+    reports: u32,
     account: Unsettled,
 }
 
 impl Batch {
-    pub(crate) const fn new(payload: Bytes, loss_records: u32, account: Unsettled) -> Self {
+    pub(crate) const fn new(payload: Bytes, reports: u32, account: Unsettled) -> Self {
         Self {
             payload,
-            loss_records,
+            reports,
             account,
         }
     }
@@ -38,16 +38,16 @@ impl Batch {
         self.account.records()
     }
 
-    /// Log records that are reports: of losses, and of packets that a limit held back.
+    /// Log records of anything else: losses, packets that a limit held back, the account.
     #[must_use]
-    pub const fn loss_records(&self) -> u32 {
-        self.loss_records
+    pub const fn reports(&self) -> u32 {
+        self.reports
     }
 
-    /// Neither packets nor loss reports.
+    /// No records at all.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.records() == 0 && self.loss_records == 0
+        self.records() == 0 && self.reports == 0
     }
 
     /// The receiver took the batch, except `rejected` of its records.

@@ -25,7 +25,7 @@ pub(super) struct Counts {
     /// Packets.
     pub(super) records: u32,
     /// Reports of losses.
-    pub(super) loss_records: u32,
+    pub(super) reports: u32,
 }
 
 /// A frame, without its body.
@@ -51,7 +51,7 @@ pub(super) fn encode(body: &[u8], counts: Counts, before: u64, written: u64, out
     output.extend(MARK);
     output.extend(u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
     output.extend(counts.records.to_le_bytes());
-    output.extend(counts.loss_records.to_le_bytes());
+    output.extend(counts.reports.to_le_bytes());
     output.extend(before.to_le_bytes());
     output.extend(written.to_le_bytes());
     output.extend(crc32fast::hash(body).to_le_bytes());
@@ -123,7 +123,7 @@ fn head(segment: &[u8], at: usize) -> Option<Frame> {
     Some(Frame {
         counts: Counts {
             records: u32_at(8),
-            loss_records: u32_at(12),
+            reports: u32_at(12),
         },
         before: u64_at(16),
         written: u64_at(24),
@@ -147,10 +147,7 @@ mod tests {
     use super::*;
 
     fn counts(records: u32) -> Counts {
-        Counts {
-            records,
-            loss_records: 1,
-        }
+        Counts { records, reports: 1 }
     }
 
     /// A segment of these bodies, each with as many records as its place.

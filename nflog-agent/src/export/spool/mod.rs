@@ -171,7 +171,7 @@ impl SpoolHandle {
             payload: batch.payload().clone(),
             counts: Counts {
                 records: batch.records(),
-                loss_records: batch.loss_records(),
+                reports: batch.reports(),
             },
             done,
         };
@@ -195,7 +195,7 @@ impl SpoolHandle {
         self.jobs.send(Job::Next(answer)).ok()?;
         let stored = next.await.ok()??;
         let account = self.ledger.unspool(stored.counts.records);
-        let batch = Batch::new(stored.payload.clone(), stored.counts.loss_records, account);
+        let batch = Batch::new(stored.payload.clone(), stored.counts.reports, account);
         Some(Spooled { batch, stored })
     }
 

@@ -194,7 +194,7 @@ fn batch(id: u32) -> (Vec<u8>, Counts) {
     payload.truncate(payload.len() - usize::try_from(id % 4).unwrap());
     let counts = Counts {
         records: 1 + id % 5,
-        loss_records: id % 2,
+        reports: id % 2,
     };
     (payload, counts)
 }
