@@ -14,8 +14,8 @@ use nflog_agent::owner::{Attribution, Comm, End, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::process::{Arguments, Parent};
 use nflog_agent::record::{
-    Console, Direction, Encoder, Flow, Json, LoggingRule, Loss, Otlp, RecordIds, Resource, Style, Suppressed,
-    packet_line,
+    Console, Direction, Encoder, Flow, Json, LoggingRule, Loss, Otlp, RecordIds, Resource, Severity, Style,
+    Suppressed, packet_line,
 };
 use nflog_agent::telemetry::ledger::{Ledger, LossReason};
 use nflog_agent::workload::{Process, Workload};
@@ -110,12 +110,23 @@ const fn event_name(sample: &Sample) -> &'static str {
     }
 }
 
+fn severity(sample: &Sample) -> (i32, &'static str) {
+    let said = sample.rule.as_ref().and_then(|rule| rule.severity);
+    let action = sample.rule.as_ref().and_then(|rule| rule.action.as_deref());
+    match (said, action) {
+        (Some(Severity::Error), _) => (17, "ERROR"),
+        (Some(other), _) => panic!("{other:?} is in no sample"),
+        (None, Some("drop" | "reject" | "block")) => (13, "WARN"),
+        (None, _) => (9, "INFO"),
+    }
+}
+
 fn check_record(record: &LogRecord, sample: &Sample) {
     assert_eq!(record.time_unix_nano, sample.time);
     assert_eq!(record.observed_time_unix_nano, sample.observed);
     assert_eq!(
         (record.severity_number, record.severity_text.as_str()),
-        (9, "INFO")
+        severity(sample)
     );
     assert_eq!(record.event_name, event_name(sample));
     assert_eq!(decoded(&record.attributes), expected::attributes(sample));
@@ -252,9 +263,13 @@ fn process() -> impl Strategy<Value = Process> {
 }
 
 prop_compose! {
-    fn rule()(words in proptest::array::uniform4(of("\\PC{0,12}"))) -> LoggingRule {
-        let [action, chain, id, policy] = words;
-        LoggingRule { action, chain, id, policy }
+    fn rule()(
+        words in proptest::array::uniform3(of("\\PC{0,12}")),
+        action in of(prop_oneof![Just("drop".to_owned()), Just("accept".to_owned()), "\\PC{0,12}"]),
+        severity in of(Just(Severity::Error)),
+    ) -> LoggingRule {
+        let [chain, id, policy] = words;
+        LoggingRule { action, chain, id, policy, severity }
     }
 }
 
@@ -352,7 +367,7 @@ proptest! {
             prop_assert_eq!(parsed(&object["attributes"]), expected::attributes(sample));
             prop_assert_eq!(parsed(&object["resource"]), expected::resource(&sample.workload()));
             prop_assert_eq!(&object["event_name"], event_name(sample));
-            prop_assert_eq!(&object["severity"], "INFO");
+            prop_assert_eq!(&object["severity"], severity(sample).1);
             let time = humantime::parse_rfc3339(object["timestamp"].as_str().unwrap()).unwrap();
             let nanos = time.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
             prop_assert_eq!(nanos, u128::from(sample.time));

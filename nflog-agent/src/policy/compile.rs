@@ -17,7 +17,7 @@ use super::matches::{Matches, Network};
 use super::prefix::{Pattern, normalised};
 use super::{Decision, Policy, Rule, presets};
 use crate::owner::{Method, Reason};
-use crate::record::{Direction, LoggingRule, protocol_number};
+use crate::record::{Direction, LoggingRule, Severity, protocol_number};
 
 const HOOKS: [&str; 8] = [
     "prerouting",
@@ -74,11 +74,17 @@ impl PolicyConfig {
 }
 
 fn patterns(config: &PrefixConfig) -> Result<Vec<Pattern>, PolicyProblem> {
+    let severity = config.severity.as_deref().map(severity).transpose()?;
     let otherwise = LoggingRule {
         action: config.action.as_deref().map(normalised),
         chain: config.chain.clone(),
         id: config.id.clone(),
         policy: config.policy.clone(),
+        severity: None,
+    };
+    let more = LoggingRule {
+        severity,
+        ..otherwise.clone()
     };
     match (&config.preset, &config.template, &config.regex) {
         (Some(preset), None, None) if otherwise != LoggingRule::default() => {
@@ -86,14 +92,22 @@ fn patterns(config: &PrefixConfig) -> Result<Vec<Pattern>, PolicyProblem> {
                 preset: preset.clone(),
             })
         }
-        (Some(preset), None, None) => presets::patterns(preset),
-        (None, Some(template), None) => Pattern::template(template, otherwise).map(|pattern| vec![pattern]),
-        (None, None, Some(regex)) => Pattern::regex(regex, otherwise).map(|pattern| vec![pattern]),
+        (Some(preset), None, None) => presets::patterns(preset, severity),
+        (None, Some(template), None) => Pattern::template(template, more).map(|pattern| vec![pattern]),
+        (None, None, Some(regex)) => Pattern::regex(regex, more).map(|pattern| vec![pattern]),
         (preset, template, regex) => {
             let given = [preset, template, regex].into_iter().flatten().count();
             Err(PolicyProblem::Patterns { given })
         }
     }
+}
+
+fn severity(value: &str) -> Result<Severity, PolicyProblem> {
+    Severity::named(value).ok_or_else(|| PolicyProblem::Value {
+        key: "severity",
+        value: value.to_owned(),
+        wanted: "trace, debug, info, warn, error or fatal",
+    })
 }
 
 /// Collects what is wrong with one rule.

@@ -33,6 +33,8 @@ pub struct PrefixConfig {
     pub id: Option<String>,
     /// The policy where the pattern gives none.
     pub policy: Option<String>,
+    /// `trace`, `debug`, `info`, `warn`, `error` or `fatal`, of records whose prefix matches; without it by their action.
+    pub severity: Option<String>,
 }
 
 /// A `[[rule]]`.

@@ -87,6 +87,7 @@ impl Pattern {
             chain: or(chain, &self.otherwise.chain),
             id: or(id, &self.otherwise.id),
             policy: or(policy, &self.otherwise.policy),
+            severity: self.otherwise.severity,
         })
     }
 }

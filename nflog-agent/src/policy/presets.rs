@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::error::PolicyProblem;
 use super::prefix::Pattern;
-use crate::record::LoggingRule;
+use crate::record::{LoggingRule, Severity};
 
 /// A firewall whose prefixes are known.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +138,7 @@ impl fmt::Display for Names {
 ///
 /// # Errors
 /// When there is none of that name.
-pub(super) fn patterns(name: &str) -> Result<Vec<Pattern>, PolicyProblem> {
+pub(super) fn patterns(name: &str, severity: Option<Severity>) -> Result<Vec<Pattern>, PolicyProblem> {
     let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
         return Err(PolicyProblem::Preset {
             value: name.to_owned(),
@@ -147,6 +147,7 @@ pub(super) fn patterns(name: &str) -> Result<Vec<Pattern>, PolicyProblem> {
     let pattern = |(regex, action): &(&str, Option<&str>)| {
         let otherwise = LoggingRule {
             action: action.map(str::to_owned),
+            severity,
             ..LoggingRule::default()
         };
         Pattern::regex(regex, otherwise)
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn prefixes_as_seen_say_what_their_firewall_means() {
         for (preset, prefix, expected) in SEEN {
-            let found = Known::default().read(&patterns(preset).unwrap(), prefix);
+            let found = Known::default().read(&patterns(preset, None).unwrap(), prefix);
             let found = found.as_deref().cloned().unwrap_or_default();
             let found = [found.action, found.chain, found.id, found.policy].map(Option::unwrap_or_default);
             assert_eq!(
@@ -252,7 +253,7 @@ mod tests {
                 "{}",
                 preset.name
             );
-            let own = patterns(preset.name).unwrap();
+            let own = patterns(preset.name, None).unwrap();
             let others = SEEN
                 .iter()
                 .filter(|(name, ..)| *name != preset.name && *name != "words");

@@ -8,6 +8,7 @@ mod owned;
 mod resource;
 mod rule;
 pub mod semconv;
+mod severity;
 mod text;
 mod uid;
 
@@ -17,6 +18,7 @@ pub use encode::{Console, Encoder, Json, Otlp};
 pub use owned::RecordBuf;
 pub use resource::Resource;
 pub use rule::{Flow, LoggingRule, Suppressed};
+pub use severity::Severity;
 pub(crate) use text::protocol_number;
 pub use uid::RecordIds;
 
@@ -87,6 +89,21 @@ impl Record<'_> {
             semconv::EVENT_FLOW
         } else {
             semconv::EVENT_PACKET
+        }
+    }
+
+    /// As the prefix says, else INFO.
+    pub(crate) fn severity(&self) -> Severity {
+        self.rule.map_or(Severity::Info, LoggingRule::severity)
+    }
+}
+
+impl Account<'_> {
+    pub(crate) const fn severity(&self) -> Severity {
+        if self.worse {
+            Severity::Warn
+        } else {
+            Severity::Info
         }
     }
 }

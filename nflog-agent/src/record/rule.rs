@@ -1,5 +1,7 @@
 //! What a rule's prefix says of the rule.
 
+use super::Severity;
+
 /// The rule that logged a packet, as far as its prefix tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoggingRule {
@@ -11,6 +13,17 @@ pub struct LoggingRule {
     pub id: Option<String>,
     /// The policy that it belongs to.
     pub policy: Option<String>,
+    /// How severe the operator finds it.
+    pub severity: Option<Severity>,
+}
+
+impl LoggingRule {
+    /// How severe its packets' records are: as the operator says, else by the action.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.severity
+            .unwrap_or_else(|| Severity::of_action(self.action.as_deref()))
+    }
 }
 
 /// The packets that a flow's record stands for.

@@ -33,10 +33,14 @@ pub const EVENT_ACCOUNT: &str = "nflog.account";
 
 /// All event names, with the severity and what such a record is about.
 pub const EVENTS: &[(&str, &str, &str)] = &[
-    (EVENT_PACKET, "INFO", "a packet that was logged"),
+    (
+        EVENT_PACKET,
+        "as the prefix says (WARN: drop, reject, block), else INFO",
+        "a packet that was logged",
+    ),
     (
         EVENT_FLOW,
-        "INFO",
+        "as of its packets",
         "packets of one flow, put together: all as in the first of them, but for the TCP flags, which are those of any",
     ),
     (

@@ -17,7 +17,7 @@ use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
 use crate::record::text;
-use crate::record::{Account, Loss, Record, RecordIds, Suppressed};
+use crate::record::{Account, Loss, Record, RecordIds, Severity, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
 
@@ -53,14 +53,14 @@ impl Json {
         Self { ids, ..self }
     }
 
-    fn head(&mut self, time: u64, observed: u64, severity: &str, event_name: &str) {
+    fn head(&mut self, time: u64, observed: u64, severity: Severity, event_name: &str) {
         let out = &mut self.out;
         out.extend_from_slice(b"{\"timestamp\":\"");
         timestamp(out, time);
         out.extend_from_slice(b"\",\"observed_timestamp\":\"");
         timestamp(out, observed);
         out.extend_from_slice(b"\",\"severity\":");
-        string(out, severity.as_bytes());
+        string(out, severity.name().as_bytes());
         out.extend_from_slice(b",\"event_name\":");
         string(out, event_name.as_bytes());
         out.extend_from_slice(b",\"body\":");
@@ -88,7 +88,7 @@ impl Json {
         self.head(
             record.time_unix_nano,
             record.observed_unix_nano,
-            "INFO",
+            record.severity(),
             record.event_name(),
         );
         self.resource(record.process.map(|process| &*process.workload));
@@ -106,7 +106,7 @@ impl Json {
     fn report(
         &mut self,
         observed: u64,
-        severity: &str,
+        severity: Severity,
         event_name: &str,
         write: impl FnOnce(&mut Members<'_>),
     ) {
@@ -140,7 +140,7 @@ impl Encoder for Json {
         self.line.clear();
         display::suppressed(&mut self.line, suppressed, Style::default());
         let (observed, event) = (suppressed.observed_unix_nano, semconv::EVENT_SUPPRESSED);
-        self.report(observed, "INFO", event, |members| {
+        self.report(observed, Severity::Info, event, |members| {
             attributes::of_suppressed(suppressed, members);
         });
     }
@@ -149,7 +149,7 @@ impl Encoder for Json {
         self.line.clear();
         display::loss(&mut self.line, loss, Style::default());
         let (observed, event) = (loss.observed_unix_nano, semconv::EVENT_LOSS);
-        self.report(observed, "WARN", event, |members| {
+        self.report(observed, Severity::Warn, event, |members| {
             attributes::of_loss(loss, members);
         });
     }
@@ -157,7 +157,7 @@ impl Encoder for Json {
     fn push_account(&mut self, account: &Account<'_>) {
         self.line.clear();
         display::account(&mut self.line, account);
-        let severity = if account.worse { "WARN" } else { "INFO" };
+        let severity = account.severity();
         let (observed, event) = (account.observed_unix_nano, semconv::EVENT_ACCOUNT);
         self.report(observed, severity, event, |out| {
             attributes::of_account(account, out);

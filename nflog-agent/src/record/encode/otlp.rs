@@ -18,7 +18,7 @@ use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
 use crate::record::resource::Resource;
 use crate::record::semconv::{self, Key};
-use crate::record::{Account, Loss, Record, RecordIds, Suppressed};
+use crate::record::{Account, Loss, Record, RecordIds, Severity, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Workload;
 
@@ -27,11 +27,6 @@ const IDLE_BATCHES: u32 = 16;
 
 /// `Arc`s remembered per workload on average; more means that workloads are resolved anew all the time.
 const POINTERS_PER_GROUP: usize = 8;
-
-/// Severity of a packet, and of packets held back.
-const INFO: (u8, &str) = (9, "INFO");
-/// Severity of a loss.
-const WARN: (u8, &str) = (13, "WARN");
 
 /// Field numbers of `LogRecord`.
 mod field {
@@ -183,8 +178,8 @@ impl Otlp {
         if head.time_unix_nano != 0 {
             out.fixed64(field::TIME, head.time_unix_nano);
         }
-        out.small(field::SEVERITY_NUMBER, head.severity.0);
-        out.bytes(field::SEVERITY_TEXT, head.severity.1.as_bytes());
+        out.small(field::SEVERITY_NUMBER, head.severity.number());
+        out.bytes(field::SEVERITY_TEXT, head.severity.name().as_bytes());
         out.any_string(field::BODY, &self.line);
         write(&mut LogAttributes { out });
         if let Some(ids) = &mut self.ids {
@@ -230,7 +225,7 @@ impl Otlp {
         let head = Head {
             time_unix_nano: record.time_unix_nano,
             observed_unix_nano: record.observed_unix_nano,
-            severity: INFO,
+            severity: record.severity(),
             event_name: record.event_name(),
         };
         self.encode(&head, |out| attributes::of_record(record, &ends, out));
@@ -243,7 +238,7 @@ impl Otlp {
     fn report(
         &mut self,
         observed_unix_nano: u64,
-        severity: (u8, &'static str),
+        severity: Severity,
         event_name: &'static str,
         write: impl FnOnce(&mut LogAttributes<'_>),
     ) {
@@ -263,7 +258,7 @@ impl Otlp {
 struct Head {
     time_unix_nano: u64,
     observed_unix_nano: u64,
-    severity: (u8, &'static str),
+    severity: Severity,
     event_name: &'static str,
 }
 
@@ -282,7 +277,7 @@ impl Encoder for Otlp {
         self.line.clear();
         display::suppressed(&mut self.line, suppressed, Style::default());
         let (observed, event) = (suppressed.observed_unix_nano, semconv::EVENT_SUPPRESSED);
-        self.report(observed, INFO, event, |out| {
+        self.report(observed, Severity::Info, event, |out| {
             attributes::of_suppressed(suppressed, out);
         });
     }
@@ -291,13 +286,15 @@ impl Encoder for Otlp {
         self.line.clear();
         display::loss(&mut self.line, loss, Style::default());
         let (observed, event) = (loss.observed_unix_nano, semconv::EVENT_LOSS);
-        self.report(observed, WARN, event, |out| attributes::of_loss(loss, out));
+        self.report(observed, Severity::Warn, event, |out| {
+            attributes::of_loss(loss, out);
+        });
     }
 
     fn push_account(&mut self, account: &Account<'_>) {
         self.line.clear();
         display::account(&mut self.line, account);
-        let severity = if account.worse { WARN } else { INFO };
+        let severity = account.severity();
         let (observed, event) = (account.observed_unix_nano, semconv::EVENT_ACCOUNT);
         self.report(observed, severity, event, |out| {
             attributes::of_account(account, out);
