@@ -9,6 +9,7 @@ mod descriptors;
 mod devices;
 mod error;
 mod gaps;
+mod kubernetes;
 mod netns;
 mod output;
 mod owners;
@@ -35,6 +36,7 @@ use crate::process::Processes;
 use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
+use crate::workload::kubernetes::Pods;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
 use attributions::Attributions;
 use devices::Devices;
@@ -81,6 +83,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
     let messages = probes.as_mut().and_then(Messages::forward);
     let ledger = Ledger::new();
     let _entered = runtime.enter();
+    let pods = kubernetes::watch(args, runtime.handle())?;
     let (queue, exporter) = start_exporter(args, &output, &ledger, runtime.handle())?;
     let agent = Agent {
         settings,
@@ -92,6 +95,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
         counts: Arc::default(),
         attributions: Arc::default(),
         processes: processes.as_ref().map(|(processes, _)| processes),
+        pods,
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
@@ -143,6 +147,7 @@ struct Agent<'a> {
     counts: Arc<Counts>,
     attributions: Arc<Attributions>,
     processes: Option<&'a Arc<Processes>>,
+    pods: Option<Arc<Pods>>,
 }
 
 impl<'a> Agent<'a> {
@@ -227,7 +232,8 @@ impl<'a> Agent<'a> {
             name,
             netns,
             owners,
-            resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned()),
+            resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned())
+                .with_pods(self.pods.clone()),
             devices,
             batcher: Batcher::new(encoder, self.output.policy(), self.queue.clone()),
             ledger: Arc::clone(self.ledger),

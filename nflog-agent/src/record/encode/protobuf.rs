@@ -76,6 +76,19 @@ pub(super) fn named_attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &
     any_string(out, 2, value.as_bytes());
 }
 
+/// The same with an array of strings.
+pub(super) fn named_attributes(out: &mut Vec<u8>, field: u8, name: &str, values: &[String]) {
+    let mut array = Vec::new();
+    for value in values {
+        any_string(&mut array, VALUES, value.as_bytes());
+    }
+    let any = delimited_len(array.len());
+    open(out, field, delimited_len(name.len()) + delimited_len(any));
+    bytes(out, 1, name.as_bytes());
+    open(out, 2, any);
+    bytes(out, ARRAY_VALUE, &array);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
