@@ -183,7 +183,10 @@ fn the_agents_account_may_read_pods_and_nothing_else() {
     let pod = &object("DaemonSet", "nflog-agent")["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], true);
     let node = pod["containers"][0]["env"].as_array().unwrap();
-    let node = node.iter().find(|variable| variable["name"] == "K8S_NODE_NAME").unwrap();
+    let node = node
+        .iter()
+        .find(|variable| variable["name"] == "K8S_NODE_NAME")
+        .unwrap();
     assert_eq!(node["valueFrom"]["fieldRef"]["fieldPath"], "spec.nodeName");
 }
 

@@ -31,7 +31,8 @@ struct Model(Vec<(u8, u8, Option<u64>)>);
 
 impl Model {
     fn expire(&mut self, now: u64) {
-        self.0.retain(|(_, _, gone)| gone.is_none_or(|gone| now - gone < LINGER));
+        self.0
+            .retain(|(_, _, gone)| gone.is_none_or(|gone| now - gone < LINGER));
     }
 
     fn mark(&mut self, is_gone: impl Fn(u8) -> bool, now: u64) {

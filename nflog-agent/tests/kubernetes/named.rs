@@ -39,7 +39,10 @@ impl Sender {
         // Not by `ip netns exec`, which hides the cgroup file system behind a new /sys.
         let child = netns.run(|| {
             let mut command = Command::new("bash");
-            command.args(["-c", &script]).stdin(Stdio::piped()).stderr(Stdio::null());
+            command
+                .args(["-c", &script])
+                .stdin(Stdio::piped())
+                .stderr(Stdio::null());
             command.spawn().unwrap()
         });
         Self {
@@ -93,17 +96,34 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
     server.put(pod_with("web-5d4f8c7b9-x7k2p", UID, container));
 
     let path = netns.path().display().to_string();
-    let arguments = ["--group", "7", "--netns", &path, "--output", "json", "--kubernetes-labels", "team"];
-    let environment = [("KUBECONFIG", config.to_str().unwrap()), ("K8S_NODE_NAME", "node-1")];
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &path,
+        "--output",
+        "json",
+        "--kubernetes-labels",
+        "team",
+    ];
+    let environment = [
+        ("KUBECONFIG", config.to_str().unwrap()),
+        ("K8S_NODE_NAME", "node-1"),
+    ];
     let mut agent = Agent::start(&arguments, &environment);
     agent.wait_until_said("forbids it");
     let mut sender = Sender::start(&netns, container);
     let bare = send_until(&agent, &mut sender, |resource| resource["k8s.pod.uid"] == UID);
-    assert_eq!((&bare["container.id"], bare.get("k8s.pod.name")), (&Value::from(container), None));
+    assert_eq!(
+        (&bare["container.id"], bare.get("k8s.pod.name")),
+        (&Value::from(container), None)
+    );
 
     server.forbid(false);
     agent.wait_until_said("naming the pods of node node-1: 1 are known");
-    let named = send_until(&agent, &mut sender, |resource| resource.get("k8s.pod.name").is_some());
+    let named = send_until(&agent, &mut sender, |resource| {
+        resource.get("k8s.pod.name").is_some()
+    });
     for (name, value) in [
         ("k8s.pod.name", "web-5d4f8c7b9-x7k2p"),
         ("k8s.namespace.name", "shop"),
@@ -122,7 +142,12 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
     assert_eq!(named["container.image.tags"], serde_json::json!(["v2"]));
     let ended = agent.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.messages());
-    assert_eq!(ended.messages().matches("forbids it").count(), 1, "{}", ended.messages());
+    assert_eq!(
+        ended.messages().matches("forbids it").count(),
+        1,
+        "{}",
+        ended.messages()
+    );
     assert!(!ended.messages().contains("first-token"), "{}", ended.messages());
 }
 
@@ -136,8 +161,16 @@ fn what_is_missing_is_said_with_the_remedy() {
         Agent::spawn(&all, environment)
     };
     for (arguments, environment, word) in [
-        (["--kubernetes", "on"], vec![("KUBECONFIG", "")], "no Kubernetes API to ask"),
-        (["--kubernetes", "on"], vec![("KUBECONFIG", "/k"), ("K8S_NODE_NAME", "")], "set --kubernetes-node"),
+        (
+            ["--kubernetes", "on"],
+            vec![("KUBECONFIG", "")],
+            "no Kubernetes API to ask",
+        ),
+        (
+            ["--kubernetes", "on"],
+            vec![("KUBECONFIG", "/k"), ("K8S_NODE_NAME", "")],
+            "set --kubernetes-node",
+        ),
         (["--kubernetes-node", "a,b"], vec![("KUBECONFIG", "/k")], "'a,b'"),
         (["--kubernetes-labels", "a b"], vec![], "'a b'"),
     ] {

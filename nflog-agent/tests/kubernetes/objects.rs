@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::{pod, pod_with};
 
 fn observed(pod: &Value, chosen: &Chosen) -> Option<Observed> {
-    serde_json::from_value::<Object>(pod.clone()).unwrap().observed(chosen)
+    serde_json::from_value::<Object>(pod.clone())
+        .unwrap()
+        .observed(chosen)
 }
 
 #[test]
@@ -20,7 +22,12 @@ fn every_container_of_a_pod_has_its_name_and_image() {
         .iter()
         .map(|(id, container)| {
             let image = container.image.as_ref().unwrap();
-            (&id[..2], container.name.as_str(), image.name.as_str(), image.tags.join(","))
+            (
+                &id[..2],
+                container.name.as_str(),
+                image.name.as_str(),
+                image.tags.join(","),
+            )
         })
         .collect();
     let web = "registry.example:5000/web";
@@ -50,22 +57,33 @@ fn the_labels_and_annotations_that_are_chosen_are_kept_and_no_others() {
         ("k8s.pod.label.team", "shop"),
         ("k8s.pod.annotation.example.org/build", "42"),
     ];
-    assert_eq!(pairs, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    assert!(observed(&pod(), &Chosen::default()).unwrap().pod.chosen.is_empty());
+    assert_eq!(
+        pairs,
+        expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
+    );
+    assert!(
+        observed(&pod(), &Chosen::default())
+            .unwrap()
+            .pod
+            .chosen
+            .is_empty()
+    );
 }
 
 #[test]
 fn a_static_pod_has_the_uid_of_its_cgroup_and_nobody_else_can_take_it() {
     let hash = "6e1b2c3d4f5a60718293a4b5c6d7e8f9";
     let mut mirror = pod();
-    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.hash": hash, "kubernetes.io/config.mirror": hash});
+    mirror["metadata"]["annotations"] =
+        json!({"kubernetes.io/config.hash": hash, "kubernetes.io/config.mirror": hash});
     let uid = |pod: &Value| observed(pod, &Chosen::default()).unwrap().uid;
     let own = pod()["metadata"]["uid"].as_str().unwrap().to_owned();
     assert_eq!(uid(&mirror), own, "not the node's");
     mirror["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "n", "controller": true}]);
     assert_eq!(uid(&mirror), hash);
-    mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "b7e1c0de-0000-4abc-9def-0123456789ab".into();
+    mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] =
+        "b7e1c0de-0000-4abc-9def-0123456789ab".into();
     assert_eq!(uid(&mirror), own, "another pod's UID");
 }
 
@@ -94,9 +112,16 @@ const KEPT: u64 = 2048;
 fn memory_for_250_pods_is_bounded_whatever_they_carry() {
     let texts: Vec<String> = (0..250)
         .map(|number| {
-            let mut pod = pod_with(&format!("web-{number}"), &format!("uid-{number}"), &format!("{number:064}"));
-            pod["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = "x".repeat(64 << 10).into();
-            pod["metadata"]["managedFields"] = (0..500).map(|field| json!({"manager": format!("m{field}")})).collect();
+            let mut pod = pod_with(
+                &format!("web-{number}"),
+                &format!("uid-{number}"),
+                &format!("{number:064}"),
+            );
+            pod["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
+                "x".repeat(64 << 10).into();
+            pod["metadata"]["managedFields"] = (0..500)
+                .map(|field| json!({"manager": format!("m{field}")}))
+                .collect();
             pod.to_string()
         })
         .collect();
@@ -111,7 +136,10 @@ fn memory_for_250_pods_is_bounded_whatever_they_carry() {
         }
         pods = Some(store);
     });
-    println!("{} bytes of JSON: kept {}, at most {}", input, memory.bytes_current, memory.bytes_max);
+    println!(
+        "{} bytes of JSON: kept {}, at most {}",
+        input, memory.bytes_current, memory.bytes_max
+    );
     assert_eq!(pods.unwrap().len(), 250);
     let kept = u64::try_from(memory.bytes_current).unwrap();
     assert!(kept <= 250 * KEPT, "{memory:?}");

@@ -96,7 +96,11 @@ impl Server {
         state.version += 1;
         pod["metadata"]["resourceVersion"] = state.version.to_string().into();
         let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
-        let kind = if state.pods.contains_key(&uid) { "MODIFIED" } else { "ADDED" };
+        let kind = if state.pods.contains_key(&uid) {
+            "MODIFIED"
+        } else {
+            "ADDED"
+        };
         let event = (state.version, json!({"type": kind, "object": pod}));
         state.log.push(event);
         state.pods.insert(uid, pod);
@@ -154,7 +158,7 @@ impl Server {
     fn serve(&self, connection: &TcpStream) {
         let mut reader = BufReader::new(connection);
         while let Some((path, token)) = read_head(&mut reader) {
-            let (fault, refused) = {
+            let (fault, refused, cuts) = {
                 let mut state = self.state();
                 state.requests.push(path.clone());
                 let refused = if token != format!("Bearer {}", state.token) {
@@ -166,7 +170,8 @@ impl Server {
                          cluster scope",
                     ))
                 };
-                (state.faults.pop_front(), refused)
+                // Noted with the request: a cut after it is this watch's.
+                (state.faults.pop_front(), refused, state.cuts)
             };
             let sent = match (fault, refused) {
                 (Some(Fault::HangUp), _) => return,
@@ -174,9 +179,11 @@ impl Server {
                     thread::sleep(Duration::from_secs(30));
                     return;
                 }
-                (Some(Fault::Status(code)), _) => answer(connection, code, &status(code, "as the test wants it")),
+                (Some(Fault::Status(code)), _) => {
+                    answer(connection, code, &status(code, "as the test wants it"))
+                }
                 (None, Some((code, message))) => answer(connection, code, &status(code, message)),
-                (None, None) if path.contains("watch=true") => self.watch(connection, &path),
+                (None, None) if path.contains("watch=true") => self.watch(connection, &path, cuts),
                 (None, None) => self.list(connection, &path),
             };
             if sent.is_err() {
@@ -187,7 +194,10 @@ impl Server {
 
     fn list(&self, connection: &TcpStream, path: &str) -> std::io::Result<()> {
         let number = |name: &str| query(path, name).and_then(|value| value.parse::<usize>().ok());
-        let (start, limit) = (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
+        let (start, limit) = (
+            number("continue").unwrap_or(0),
+            number("limit").unwrap_or(usize::MAX),
+        );
         let state = self.state();
         let end = state.pods.len().min(start.saturating_add(limit));
         let mut metadata = json!({"resourceVersion": state.version.to_string()});
@@ -201,12 +211,11 @@ impl Server {
         answer(connection, 200, &list)
     }
 
-    fn watch(&self, mut connection: &TcpStream, path: &str) -> std::io::Result<()> {
+    fn watch(&self, mut connection: &TcpStream, path: &str, cuts: u64) -> std::io::Result<()> {
         connection.write_all(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
         )?;
         let mut version: u64 = query(path, "resourceVersion").unwrap().parse().unwrap();
-        let cuts = self.state().cuts;
         loop {
             let (events, cut, oldest) = {
                 let state = self.state();
@@ -215,7 +224,8 @@ impl Server {
             };
             if cut {
                 // Announces more than it sends.
-                connection.write_all(b"400\r\n{\"type\":\"MODIFIED\",\"object\":{\"metadata\":{\"name\":\"we")?;
+                connection
+                    .write_all(b"400\r\n{\"type\":\"MODIFIED\",\"object\":{\"metadata\":{\"name\":\"we")?;
                 return Err(std::io::ErrorKind::ConnectionAborted.into());
             }
             if version < oldest {
@@ -250,7 +260,10 @@ fn read_head(reader: &mut impl BufRead) -> Option<(String, String)> {
 
 fn query<'a>(path: &'a str, name: &str) -> Option<&'a str> {
     let pairs = path.split_once('?')?.1.split('&');
-    pairs.filter_map(|pair| pair.split_once('=')).find(|(other, _)| *other == name).map(|(_, value)| value)
+    pairs
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(other, _)| *other == name)
+        .map(|(_, value)| value)
 }
 
 fn status(code: u16, message: &str) -> Value {
@@ -260,7 +273,8 @@ fn status(code: u16, message: &str) -> Value {
 fn answer(mut connection: &TcpStream, code: u16, body: &Value) -> std::io::Result<()> {
     let body = body.to_string();
     let length = body.len();
-    let head = format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
     connection.write_all(format!("{head}{body}").as_bytes())
 }
 

@@ -77,7 +77,11 @@ impl Running {
 fn pods_are_listed_in_pages_and_followed() {
     let server = Server::start();
     for number in 0..120 {
-        server.put(pod_with(&format!("web-{number}"), &format!("uid-{number:03}"), &format!("{number:064}")));
+        server.put(pod_with(
+            &format!("web-{number}"),
+            &format!("uid-{number:03}"),
+            &format!("{number:064}"),
+        ));
     }
     let running = Running::of(&server);
     for number in [0, 60, 119] {
@@ -87,7 +91,9 @@ fn pods_are_listed_in_pages_and_followed() {
     running.expect("uid-new", "new");
     server.put(pod_with("new", "uid-new", &"b".repeat(64)));
     let id = "b".repeat(64);
-    wait_for("the restarted container", || running.pods.find(None, Some(&id))?.container);
+    wait_for("the restarted container", || {
+        running.pods.find(None, Some(&id))?.container
+    });
     server.delete("uid-new");
     server.put(pod_with("later", "uid-later", &"c".repeat(64)));
     running.expect("uid-later", "later");
@@ -98,8 +104,16 @@ fn pods_are_listed_in_pages_and_followed() {
     assert_eq!(lists.clone().count(), 3, "{requests:?}");
     assert!(requests[0].contains("resourceVersion=0"), "{requests:?}");
     let selector = "fieldSelector=spec.nodeName%3Dnode-1";
-    assert!(requests.iter().all(|path| path.contains(selector)), "{requests:?}");
-    assert!(requests.iter().any(|path| path.contains("allowWatchBookmarks=true")), "{requests:?}");
+    assert!(
+        requests.iter().all(|path| path.contains(selector)),
+        "{requests:?}"
+    );
+    assert!(
+        requests
+            .iter()
+            .any(|path| path.contains("allowWatchBookmarks=true")),
+        "{requests:?}"
+    );
 }
 
 #[test]
@@ -111,7 +125,11 @@ fn a_connection_that_is_cut_in_the_middle_of_an_event_is_taken_up_where_it_was()
     server.bookmark();
     for round in 0..3 {
         wait_for("a watch", || {
-            let watches = server.requests().iter().filter(|path| path.contains("watch=true")).count();
+            let watches = server
+                .requests()
+                .iter()
+                .filter(|path| path.contains("watch=true"))
+                .count();
             (watches > round).then_some(())
         });
         server.cut();
@@ -119,7 +137,10 @@ fn a_connection_that_is_cut_in_the_middle_of_an_event_is_taken_up_where_it_was()
         running.expect("uid", &format!("web-{round}"));
     }
     let requests = server.requests();
-    let lists = requests.iter().filter(|path| !path.contains("watch=true")).count();
+    let lists = requests
+        .iter()
+        .filter(|path| !path.contains("watch=true"))
+        .count();
     assert_eq!(lists, 1, "{requests:?}");
 }
 
@@ -136,7 +157,9 @@ fn where_the_history_is_gone_the_pods_are_listed_anew() {
     running.expect("uid-old", "renamed");
     wait_for("a list that is not from the cache", || {
         let requests = server.requests();
-        let fresh = requests.iter().any(|path| !path.contains("watch=true") && !path.contains("resourceVersion="));
+        let fresh = requests
+            .iter()
+            .any(|path| !path.contains("watch=true") && !path.contains("resourceVersion="));
         fresh.then_some(())
     });
 }
@@ -158,7 +181,12 @@ fn a_token_that_was_rotated_is_read_again() {
 #[test]
 fn a_server_that_fails_hangs_or_forbids_is_asked_again() {
     let server = Server::start();
-    server.fail(&[Fault::Status(500), Fault::HangUp, Fault::Status(503), Fault::Silence]);
+    server.fail(&[
+        Fault::Status(500),
+        Fault::HangUp,
+        Fault::Status(503),
+        Fault::Silence,
+    ]);
     server.forbid(true);
     server.put(pod_with("web", "uid", &"a".repeat(64)));
     let running = Running::of(&server);

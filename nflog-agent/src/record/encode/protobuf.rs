@@ -91,7 +91,37 @@ pub(super) fn named_attributes(out: &mut Vec<u8>, field: u8, name: &str, values:
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use prost::Message as _;
+
     use super::*;
+
+    #[test]
+    fn an_array_is_what_a_generated_decoder_reads() {
+        for values in [
+            vec![],
+            vec!["v2".to_owned()],
+            vec![String::new(), "ä".repeat(300)],
+        ] {
+            let mut out = Vec::new();
+            named_attributes(&mut out, 1, "container.image.tags", &values);
+            let mut attributes = Resource::decode(out.as_slice()).unwrap().attributes;
+            let attribute = attributes.pop().unwrap();
+            assert_eq!(
+                (attribute.key.as_str(), attributes.len()),
+                ("container.image.tags", 0)
+            );
+            let Some(Value::ArrayValue(array)) = attribute.value.unwrap().value else {
+                panic!("no array");
+            };
+            let texts = array.values.into_iter().map(|value| match value.value {
+                Some(Value::StringValue(text)) => text,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(texts.collect::<Vec<_>>(), values);
+        }
+    }
 
     #[test]
     fn varints_are_as_long_as_announced() {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream as _;
 use kube::Client;
-use kube::core::params::{ListParams, VersionMatch, WatchParams};
+use kube::core::params::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
 use tokio::time::{sleep, timeout};
 
@@ -22,6 +22,9 @@ use super::object::{List, Object};
 use super::{Access, Chosen, Pods};
 
 const URL: &str = "/api/v1/pods";
+/// From the server's cache, as kubelets and client-go ask at first: a restart of all agents does not reach etcd. Old servers answer it
+/// in one page. kube's own parameter is left out beside a limit.
+const CACHED: &str = "&resourceVersion=0&resourceVersionMatch=NotOlderThan";
 /// Pods in a page: bounds what is held of them at a time.
 const PAGE: u32 = 50;
 /// Most pages: more than the store holds.
@@ -152,16 +155,15 @@ impl Watch {
     /// Takes in all pods of the node, a page at a time. Returns the version to watch from.
     async fn list(&self, client: &Client, standing: &mut Standing) -> Result<String, Failure> {
         let mut params = ListParams::default().fields(&self.fields()).limit(PAGE);
-        if !standing.expired {
-            // From the server's cache, as kubelets do: a restart of all agents does not reach etcd.
-            params.version_match = Some(VersionMatch::NotOlderThan);
-            params.resource_version = Some("0".to_owned());
-        }
         let mut there = HashSet::new();
         for _ in 0..PAGES {
-            let request = Request::new(URL)
+            let mut request = Request::new(URL)
                 .list(&params)
                 .map_err(kube::Error::BuildRequest)?;
+            if params.continue_token.is_none() && !standing.expired {
+                let uri = format!("{}{CACHED}", request.uri()).parse::<http::Uri>();
+                *request.uri_mut() = uri.map_err(|error| kube::Error::HttpError(error.into()))?;
+            }
             let page: List = self.answer(client.request(request)).await?;
             for object in &page.items {
                 there.insert(object.uid().to_owned());
@@ -174,7 +176,6 @@ impl Watch {
                 return Ok(page.metadata.resource_version);
             }
             params.continue_token = Some(page.metadata.next);
-            (params.version_match, params.resource_version) = (None, None);
         }
         Err(Failure::Status {
             code: 200,
