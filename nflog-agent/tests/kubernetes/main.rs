@@ -13,6 +13,7 @@ mod model;
 mod named;
 mod objects;
 mod server;
+mod tls;
 mod watch;
 
 use serde_json::Value;

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+const FORBIDDEN: &str = "pods is forbidden: User \"system:serviceaccount:nflog-agent:nflog-agent\" cannot list resource \"pods\" in API group \
+                         \"\" at the cluster scope";
+
 /// What the next request meets instead of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
@@ -161,14 +164,11 @@ impl Server {
             let (fault, refused, cuts) = {
                 let mut state = self.state();
                 state.requests.push(path.clone());
-                let refused = if token != format!("Bearer {}", state.token) {
-                    Some((401, "Unauthorized"))
+                let known = format!("Bearer {}", state.token);
+                let refused = if token == known {
+                    state.forbidden.then_some((403, FORBIDDEN))
                 } else {
-                    state.forbidden.then_some((
-                        403,
-                        "pods is forbidden: User \"system:serviceaccount:a:b\" cannot list resource \"pods\" in API group \"\" at the \
-                         cluster scope",
-                    ))
+                    Some((401, "Unauthorized"))
                 };
                 // Noted with the request: a cut after it is this watch's.
                 (state.faults.pop_front(), refused, state.cuts)

@@ -24,6 +24,9 @@ pub(super) enum Failure {
     Status { code: u16, message: String },
     #[error("the Kubernetes API cannot be reached: {0}")]
     Unreachable(String),
+    /// The pods are listed anew, so that one event is not read again and again.
+    #[error("the Kubernetes API sends what is no pod: {0}")]
+    Unreadable(String),
     #[error("the Kubernetes API has not answered for {0} s")]
     Silent(u64),
 }
@@ -50,6 +53,7 @@ impl Failure {
             Self::Unauthorized => 401,
             Self::Forbidden(_) => 403,
             Self::Expired(_) => 410,
+            Self::Unreadable(_) => 3,
             Self::Status { code, .. } => *code,
             // One cause shows itself now as the one, now as the other.
             Self::Unreachable(_) | Self::Silent(_) => 2,
@@ -74,6 +78,7 @@ impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(status.code, &status.message),
+            kube::Error::SerdeError(error) => Self::Unreadable(error.to_string()),
             other => Self::Unreachable(chain(&other)),
         }
     }

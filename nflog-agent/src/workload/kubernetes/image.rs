@@ -29,7 +29,7 @@ impl Image {
         }
         let tag = tag
             .filter(|tag| !tag.is_empty())
-            .or((!digest).then_some("latest"));
+            .or_else(|| (!digest).then_some("latest"));
         Some(Self {
             name: name.to_owned(),
             tags: tag.map(str::to_owned).into_iter().collect(),

@@ -125,6 +125,9 @@ impl Watch {
             standing.failures = 0;
             return;
         }
+        if matches!(failure, Failure::Unreadable(_)) {
+            standing.version = None;
+        }
         standing.failures = standing.failures.saturating_add(1);
         // Connections break now and then; the next try tells whether it is more than that.
         let passing = standing.welcomed && standing.failures == 1 && failure.may_pass();
