@@ -72,15 +72,15 @@ impl Drop for Sender {
     }
 }
 
-/// Sends until a record is as wanted; returns its Resource.
+/// Sends until a record's Resource is as wanted; returns the record.
 fn send_until(agent: &Agent, sender: &mut Sender, wanted: impl Fn(&Value) -> bool) -> Value {
     wait_for("the record", || {
         sender.send();
         let lines = agent.take_output();
-        let mut resources = lines
+        let mut records = lines
             .iter()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["resource"].take());
-        resources.find(|resource| wanted(resource))
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.find(|record| wanted(&record["resource"]))
     })
 }
 
@@ -113,7 +113,10 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
     let mut agent = Agent::start(&arguments, &environment);
     agent.wait_until_said("forbids it");
     let mut sender = Sender::start(&netns, container);
-    let bare = send_until(&agent, &mut sender, |resource| resource["k8s.pod.uid"] == UID);
+    let mut bare = send_until(&agent, &mut sender, |resource| resource["k8s.pod.uid"] == UID);
+    let body = format!("pod:{UID}");
+    assert!(bare["body"].as_str().unwrap().contains(&body), "{bare}");
+    let bare = bare["resource"].take();
     assert_eq!(
         (&bare["container.id"], bare.get("k8s.pod.name")),
         (&Value::from(container), None)
@@ -121,9 +124,12 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
 
     server.forbid(false);
     agent.wait_until_said("naming the pods of node node-1: 1 are known");
-    let named = send_until(&agent, &mut sender, |resource| {
+    let mut named = send_until(&agent, &mut sender, |resource| {
         resource.get("k8s.pod.name").is_some()
     });
+    let body = "pod:shop/web-5d4f8c7b9-x7k2p/app";
+    assert!(named["body"].as_str().unwrap().contains(body), "{named}");
+    let named = named["resource"].take();
     for (name, value) in [
         ("k8s.pod.name", "web-5d4f8c7b9-x7k2p"),
         ("k8s.namespace.name", "shop"),

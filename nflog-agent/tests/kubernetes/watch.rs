@@ -205,3 +205,22 @@ fn a_server_that_is_not_there_at_start_is_waited_for() {
     server.put(pod_with("web", "uid", &"a".repeat(64)));
     running.expect("uid", "web");
 }
+
+#[test]
+fn what_is_no_pod_is_survived() {
+    let server = Server::start();
+    server.put(pod_with("web", "uid", &"a".repeat(64)));
+    let running = Running::of(&server);
+    running.expect("uid", "web");
+    let mut broken = pod_with("broken", "uid", &"a".repeat(64));
+    broken["status"]["containerStatuses"] = "none".into();
+    server.put(broken);
+    wait_for("lists", || {
+        let requests = server.requests();
+        let lists = requests.iter().filter(|path| !path.contains("watch=true"));
+        (lists.count() > 2).then_some(())
+    });
+    running.expect("uid", "web");
+    server.put(pod_with("again", "uid", &"a".repeat(64)));
+    running.expect("uid", "again");
+}

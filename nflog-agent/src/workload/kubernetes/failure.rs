@@ -39,6 +39,8 @@ impl Failure {
     pub(super) fn of_status(code: u16, message: &str) -> Self {
         let message = message[..message.floor_char_boundary(MESSAGE)].to_owned();
         match code {
+            // An event that cannot be read: kube takes any object for a Status, with nothing in it.
+            0 => Self::Unreadable("an event that is neither a pod nor an error".to_owned()),
             401 => Self::Unauthorized,
             403 => Self::Forbidden(message),
             410 => Self::Expired(message),
