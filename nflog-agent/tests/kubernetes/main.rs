@@ -1,6 +1,6 @@
 //! Names of pods: the store, the watch against a stand-in for kube-apiserver with faults, and the agent as a process.
 //!
-//! No kube-apiserver binary can be had from the package registries; `server` answers in the shapes of a real one.
+//! The package registries have no kube-apiserver binary; `server` answers in the shapes of a real one.
 #![cfg(feature = "kubernetes")]
 
 #[path = "../agent/program.rs"]
