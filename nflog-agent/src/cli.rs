@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
 use crate::agent::CgroupPattern;
+use crate::workload::kubernetes::KeyPattern;
 
 /// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
 #[derive(Clone, Debug, Parser)]
@@ -101,6 +102,34 @@ pub struct RunArgs {
     #[arg(long, env = "NFLOG_AGENT_PROCESS_COMMAND_LINE")]
     pub process_command_line: bool,
 
+    /// Whether records have the names of pods, from the Kubernetes API: of this node's pods, which the agent's account must be allowed
+    /// to get, list and watch.
+    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_KUBERNETES")]
+    pub kubernetes: KubernetesArg,
+
+    /// This node's name in Kubernetes. Default: the variable K8S_NODE_NAME, which a manifest fills with spec.nodeName.
+    #[arg(long, value_name = "NAME", env = "NFLOG_AGENT_KUBERNETES_NODE")]
+    pub kubernetes_node: Option<String>,
+
+    /// Labels of pods that go into records as k8s.pod.label.KEY: keys, or beginnings of keys with * at the end; several as a,b* or
+    /// repeated. At most 64 of a pod.
+    #[arg(
+        long,
+        value_name = "KEY",
+        value_delimiter = ',',
+        env = "NFLOG_AGENT_KUBERNETES_LABELS"
+    )]
+    pub kubernetes_labels: Vec<KeyPattern>,
+
+    /// Annotations of pods that go into records as k8s.pod.annotation.KEY, likewise; their values are cut after 1024 bytes.
+    #[arg(
+        long,
+        value_name = "KEY",
+        value_delimiter = ',',
+        env = "NFLOG_AGENT_KUBERNETES_ANNOTATIONS"
+    )]
+    pub kubernetes_annotations: Vec<KeyPattern>,
+
     /// Bytes of each packet to copy: enough for the headers.
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_531), env = "NFLOG_AGENT_COPY_RANGE")]
     pub copy_range: u32,
@@ -192,6 +221,18 @@ pub enum ConntrackArg {
     #[default]
     Auto,
     /// Do without.
+    Off,
+}
+
+/// `--kubernetes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum KubernetesArg {
+    /// In a pod with a service account's token, or where KUBECONFIG names a file.
+    #[default]
+    Auto,
+    /// Or stop.
+    On,
+    /// Records have pod UIDs and container ids.
     Off,
 }
 

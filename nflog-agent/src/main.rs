@@ -53,7 +53,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 /// The agent's own messages go to standard error, at the level of RUST_LOG or `info`. Those of the probes come with them, by way
 /// of the `log` crate.
 fn start_messages() {
-    let default = || EnvFilter::new("info,opentelemetry=error");
+    let default = || EnvFilter::new("info,opentelemetry=error,kube_client=error");
     let (filter, refused) = match std::env::var(EnvFilter::DEFAULT_ENV).map(EnvFilter::try_new) {
         Ok(Ok(filter)) => (filter, None),
         Ok(Err(error)) => (default(), Some(error)),

@@ -165,6 +165,32 @@ fn the_agent_has_only_the_capabilities_it_has_reasons_for() {
 }
 
 #[test]
+fn the_agents_account_may_read_pods_and_nothing_else() {
+    let role = object("ClusterRole", "nflog-agent");
+    let rules = role["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(strings(&rules[0]["apiGroups"]), [""]);
+    assert_eq!(strings(&rules[0]["resources"]), ["pods"]);
+    assert_eq!(strings(&rules[0]["verbs"]), ["get", "list", "watch"]);
+    let binding = object("ClusterRoleBinding", "nflog-agent");
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    let account = object("ServiceAccount", "nflog-agent");
+    let subjects = binding["subjects"].as_array().unwrap();
+    assert_eq!(subjects.len(), 1);
+    for field in ["name", "namespace"] {
+        assert_eq!(subjects[0][field], account["metadata"][field]);
+    }
+    let pod = &object("DaemonSet", "nflog-agent")["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], true);
+    let node = pod["containers"][0]["env"].as_array().unwrap();
+    let node = node
+        .iter()
+        .find(|variable| variable["name"] == "K8S_NODE_NAME")
+        .unwrap();
+    assert_eq!(node["valueFrom"]["fieldRef"]["fieldPath"], "spec.nodeName");
+}
+
+#[test]
 fn what_the_daemonset_refers_to_is_there() {
     let pod = object("DaemonSet", "nflog-agent")["spec"]["template"]["spec"].clone();
     let namespace = object("Namespace", "nflog-agent");
@@ -196,7 +222,8 @@ fn what_the_daemonset_refers_to_is_there() {
 
 #[test]
 fn only_variables_that_the_agent_reads_are_set() {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 9] = [
+        "NFLOG_AGENT_KUBERNETES_LABELS",
         "NFLOG_AGENT_SPOOL",
         "OTEL_EXPORTER_OTLP_COMPRESSION",
         "OTEL_EXPORTER_OTLP_ENDPOINT",

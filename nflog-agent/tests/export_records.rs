@@ -250,6 +250,7 @@ fn process() -> impl Strategy<Value = Process> {
             runtime,
             pod_uid,
             unit,
+            ..Workload::default()
         });
         Process {
             workload,
@@ -572,7 +573,7 @@ fn lines_read_as_the_readme_shows_them() {
         container_id: Some("4f5e6d7c8b9a0123456789".to_owned()),
         runtime: Some("containerd"),
         pod_uid: Some("0b1c2d3e-aaaa-bbbb-cccc-0123456789ab".to_owned()),
-        unit: None,
+        ..Workload::default()
     });
     let owner = Owner {
         pid: 4242,

@@ -67,6 +67,21 @@ pub enum RunError {
     /// Neither probes nor socket diagnostics.
     #[error(transparent)]
     SockDiag(#[from] DiagError),
+    /// Names of pods were demanded, and there is no way to get them.
+    #[error(
+        "no Kubernetes API to ask: in a pod, mount the service account's token; elsewhere set KUBECONFIG to a file for it; \
+         the build needs the feature kubernetes"
+    )]
+    NoKubernetes,
+    /// It is not known which node this is.
+    #[error("which node this is is not known: set --kubernetes-node, or K8S_NODE_NAME from spec.nodeName")]
+    NoNode,
+    /// No node can have that name.
+    #[error("--kubernetes-node '{name}' is no node's name: use the one that kubectl get nodes shows")]
+    NodeName {
+        /// What was given.
+        name: String,
+    },
     /// The system refuses a thread, a signal handler or a runtime.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -95,6 +110,9 @@ impl RunError {
             | Self::Transport(_)
             | Self::Metrics(_)
             | Self::Netns(_)
+            | Self::NoKubernetes
+            | Self::NoNode
+            | Self::NodeName { .. }
             | Self::TooManyNamespaces { .. } => EXIT_USAGE,
             Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => EXIT_PERMISSION,
             Self::Open(OpenError::GroupBusy { .. }) | Self::Spool(SpoolError::Busy { .. }) => EXIT_BUSY,

@@ -10,6 +10,7 @@ mod descriptors;
 mod devices;
 mod error;
 mod gaps;
+mod kubernetes;
 mod netns;
 mod output;
 mod owners;
@@ -38,6 +39,7 @@ use crate::process::Processes;
 use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
+use crate::workload::kubernetes::Pods;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
 use account::Accounts;
 use attributions::Attributions;
@@ -85,6 +87,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
     let messages = probes.as_mut().and_then(Messages::forward);
     let ledger = Ledger::new();
     let _entered = runtime.enter();
+    let pods = kubernetes::watch(args, runtime.handle())?;
     let (queue, exporter) = start_exporter(args, &output, &ledger, runtime.handle())?;
     let agent = Agent {
         settings,
@@ -97,6 +100,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
         attributions: Arc::default(),
         rules: settings.policy.counts(),
         processes: processes.as_ref().map(|(processes, _)| processes),
+        pods,
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
@@ -149,6 +153,7 @@ struct Agent<'a> {
     attributions: Arc<Attributions>,
     rules: Arc<RuleCounts>,
     processes: Option<&'a Arc<Processes>>,
+    pods: Option<Arc<Pods>>,
 }
 
 impl<'a> Agent<'a> {
@@ -233,7 +238,8 @@ impl<'a> Agent<'a> {
             name,
             netns,
             owners,
-            resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned()),
+            resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned())
+                .with_pods(self.pods.clone()),
             devices,
             policy: Engine::new(
                 &self.settings.policy,

@@ -306,7 +306,7 @@ fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
     }
 }
 
-/// `docker:0123456789ab`, `pod:UID`, `unit:NAME`: as many as are known.
+/// `docker:0123456789ab`, `pod:NAMESPACE/NAME/CONTAINER` or `pod:UID`, `unit:NAME`: as many as are known.
 fn workload(line: &mut Line<'_>, workload: &Workload) {
     if let Some(id) = workload.container_id.as_deref() {
         line.field("", |out| {
@@ -315,7 +315,19 @@ fn workload(line: &mut Line<'_>, workload: &Workload) {
             text::push_escaped(out, id.get(..SHORT_ID).unwrap_or(id));
         });
     }
-    for (kind, value) in [("pod:", &workload.pod_uid), ("unit:", &workload.unit)] {
+    if let Some(pod) = &workload.pod {
+        line.field("", |out| {
+            out.extend_from_slice(b"pod:");
+            text::push_escaped(out, &pod.namespace);
+            let container = workload.container.as_ref().map(|container| &container.name);
+            for name in [Some(&pod.name), container].into_iter().flatten() {
+                out.push(b'/');
+                text::push_escaped(out, name);
+            }
+        });
+    }
+    let uid = workload.pod_uid.as_ref().filter(|_| workload.pod.is_none());
+    for (kind, value) in [("pod:", uid), ("unit:", workload.unit.as_ref())] {
         if let Some(value) = value {
             line.field("", |out| {
                 out.extend_from_slice(kind.as_bytes());

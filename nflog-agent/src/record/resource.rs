@@ -3,7 +3,7 @@
 //! Precedence, highest first: the workload's own attributes, the operator's (`OTEL_RESOURCE_ATTRIBUTES`), the host's.
 //! `OTEL_SERVICE_NAME` names records whose workload has no name of its own; it never renames a workload.
 
-use super::semconv;
+use super::semconv::{self, Key};
 use crate::workload::Workload;
 
 /// Attributes of the host and of the operator.
@@ -42,28 +42,17 @@ impl Resource {
     }
 
     /// Hands each attribute of a workload's Resource to `out`, every name once.
-    pub(super) fn of_workload(&self, workload: &Workload, mut out: impl FnMut(&str, &str)) {
-        let own = [
-            (semconv::CONTAINER_ID, workload.container_id.as_deref()),
-            (semconv::CONTAINER_RUNTIME_NAME, workload.runtime),
-            (semconv::K8S_POD_UID, workload.pod_uid.as_deref()),
-            (semconv::SYSTEMD_UNIT, workload.unit.as_deref()),
-        ];
-        let own = own
-            .iter()
-            .filter_map(|(key, value)| Some((key.name(), (*value)?)));
+    pub(super) fn of_workload(&self, workload: &Workload, mut out: impl FnMut(&str, Value<'_>)) {
         for (name, value) in &self.attributes {
-            if own.clone().all(|(other, _)| other != name) {
-                out(name, value);
+            let mut overridden = false;
+            own(workload, |other, _| overridden |= other == name);
+            if !overridden {
+                out(name, Value::Text(value));
             }
         }
-        for (name, value) in own {
-            out(name, value);
-        }
-        out(
-            semconv::SERVICE_NAME.name(),
-            service_name(workload).unwrap_or_else(|| self.fallback_name()),
-        );
+        own(workload, &mut out);
+        let service = service_name(workload).unwrap_or_else(|| self.fallback_name());
+        out(semconv::SERVICE_NAME.name(), Value::Text(service));
     }
 
     fn fallback_name(&self) -> &str {
@@ -71,8 +60,55 @@ impl Resource {
     }
 }
 
-/// A systemd service's name. Scopes and slices are named after ids and sessions: as service names they would be noise.
+/// Value of a Resource's attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    Text(&'a str),
+    Texts(&'a [String]),
+}
+
+/// The workload's own attributes.
+fn own(workload: &Workload, mut out: impl FnMut(&str, Value<'_>)) {
+    let mut text = |key: Key, value: Option<&str>| {
+        if let Some(value) = value {
+            out(key.name(), Value::Text(value));
+        }
+    };
+    text(semconv::CONTAINER_ID, workload.container_id.as_deref());
+    text(semconv::CONTAINER_RUNTIME_NAME, workload.runtime);
+    text(semconv::K8S_POD_UID, workload.pod_uid.as_deref());
+    text(semconv::SYSTEMD_UNIT, workload.unit.as_deref());
+    if let Some(pod) = workload.pod.as_deref() {
+        let owners = &pod.owners;
+        text(semconv::K8S_POD_NAME, Some(&pod.name));
+        text(semconv::K8S_NAMESPACE_NAME, Some(&pod.namespace));
+        text(semconv::K8S_NODE_NAME, pod.node.as_deref());
+        text(semconv::K8S_DEPLOYMENT_NAME, owners.deployment.as_deref());
+        text(semconv::K8S_REPLICASET_NAME, owners.replica_set.as_deref());
+        text(semconv::K8S_STATEFULSET_NAME, owners.stateful_set.as_deref());
+        text(semconv::K8S_DAEMONSET_NAME, owners.daemon_set.as_deref());
+        text(semconv::K8S_CRONJOB_NAME, owners.cron_job.as_deref());
+        text(semconv::K8S_JOB_NAME, owners.job.as_deref());
+        for (name, value) in &pod.chosen {
+            out(name, Value::Text(value));
+        }
+    }
+    if let Some(container) = workload.container.as_deref() {
+        out(semconv::K8S_CONTAINER_NAME.name(), Value::Text(&container.name));
+        if let Some(image) = &container.image {
+            out(semconv::CONTAINER_IMAGE_NAME.name(), Value::Text(&image.name));
+            if !image.tags.is_empty() {
+                out(semconv::CONTAINER_IMAGE_TAGS.name(), Value::Texts(&image.tags));
+            }
+        }
+    }
+}
+
+/// The name of a pod's owner or of the pod; a systemd service's name. Scopes and slices are named after ids and sessions: as service names they would be noise.
 fn service_name(workload: &Workload) -> Option<&str> {
+    if let Some(pod) = &workload.pod {
+        return Some(pod.service_name());
+    }
     if workload.container_id.is_some() || workload.pod_uid.is_some() {
         return None;
     }
@@ -85,12 +121,19 @@ fn service_name(workload: &Workload) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::workload::kubernetes::{Container, Image, Owners, Pod};
 
     fn collect(resource: &Resource, workload: &Workload) -> Vec<(String, String)> {
         let mut all = Vec::new();
         resource.of_workload(workload, |name, value| {
-            all.push((name.to_owned(), value.to_owned()));
+            let value = match value {
+                Value::Text(text) => text.to_owned(),
+                Value::Texts(texts) => format!("{texts:?}"),
+            };
+            all.push((name.to_owned(), value));
         });
         all
     }
@@ -116,6 +159,50 @@ mod tests {
                 pair("host.name", "told"),
                 pair("k8s.pod.uid", "uid"),
                 pair("service.name", "nflog-agent")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pod_has_its_names_and_those_of_its_owner_and_container() {
+        let mut resource = Resource::new();
+        resource.set("k8s.node.name", "told");
+        resource.set("k8s.cluster.name", "c");
+        let owners = Owners {
+            deployment: Some("web".to_owned()),
+            replica_set: Some("web-77".to_owned()),
+            ..Owners::default()
+        };
+        let pod = Pod {
+            namespace: "shop".to_owned(),
+            name: "web-77-x".to_owned(),
+            node: Some("n1".to_owned()),
+            owners,
+            chosen: vec![("k8s.pod.label.app".to_owned(), "w".to_owned())],
+        };
+        let container = Container {
+            name: "app".to_owned(),
+            image: Image::parse("r.example/web:v2"),
+        };
+        let workload = Workload {
+            pod: Some(Arc::new(pod)),
+            container: Some(Arc::new(container)),
+            ..Workload::default()
+        };
+        assert_eq!(
+            collect(&resource, &workload),
+            [
+                pair("k8s.cluster.name", "c"),
+                pair("k8s.pod.name", "web-77-x"),
+                pair("k8s.namespace.name", "shop"),
+                pair("k8s.node.name", "n1"),
+                pair("k8s.deployment.name", "web"),
+                pair("k8s.replicaset.name", "web-77"),
+                pair("k8s.pod.label.app", "w"),
+                pair("k8s.container.name", "app"),
+                pair("container.image.name", "r.example/web"),
+                pair("container.image.tags", "[\"v2\"]"),
+                pair("service.name", "web"),
             ]
         );
     }

@@ -184,7 +184,8 @@ keys! {
     HOST_NAME: Resource Text "host.name";
     /// `/etc/machine-id`. Convention: development.
     HOST_ID: Resource Text "host.id";
-    /// Name of the workload; `nflog-agent` where it has none. Convention: stable.
+    /// Name of the workload: of a pod's Deployment, StatefulSet, …, else of the pod; of a systemd service; `nflog-agent` where it has none.
+    /// Convention: stable.
     SERVICE_NAME: Resource Text "service.name";
     /// Full container id, without a runtime prefix. Convention: stable.
     CONTAINER_ID: Resource Text "container.id";
@@ -192,6 +193,34 @@ keys! {
     CONTAINER_RUNTIME_NAME: Resource Text "container.runtime.name";
     /// Pod UID, with dashes. Convention: stable.
     K8S_POD_UID: Resource Text "k8s.pod.uid";
+    /// Name of the image, with its registry. Convention: stable.
+    CONTAINER_IMAGE_NAME: Resource Text "container.image.name";
+    /// Tag of the image, as the pod's specification has it; `latest` where that has neither tag nor digest. Convention: stable.
+    CONTAINER_IMAGE_TAGS: Resource Texts "container.image.tags";
+    /// Name of the pod. This and what follows where the Kubernetes API is watched. Convention: stable.
+    K8S_POD_NAME: Resource Text "k8s.pod.name";
+    /// Namespace of the pod. Convention: stable.
+    K8S_NAMESPACE_NAME: Resource Text "k8s.namespace.name";
+    /// Node of the pod. Convention: stable.
+    K8S_NODE_NAME: Resource Text "k8s.node.name";
+    /// Name of the container in the pod's specification. Convention: stable.
+    K8S_CONTAINER_NAME: Resource Text "k8s.container.name";
+    /// Deployment: name of the ReplicaSet less the pod's template hash. Convention: stable.
+    K8S_DEPLOYMENT_NAME: Resource Text "k8s.deployment.name";
+    /// ReplicaSet that controls the pod. Convention: stable.
+    K8S_REPLICASET_NAME: Resource Text "k8s.replicaset.name";
+    /// StatefulSet that controls the pod. Convention: stable.
+    K8S_STATEFULSET_NAME: Resource Text "k8s.statefulset.name";
+    /// DaemonSet that controls the pod. Convention: stable.
+    K8S_DAEMONSET_NAME: Resource Text "k8s.daemonset.name";
+    /// CronJob: name of the Job less the time of its schedule. Convention: stable.
+    K8S_CRONJOB_NAME: Resource Text "k8s.cronjob.name";
+    /// Job that controls the pod. Convention: stable.
+    K8S_JOB_NAME: Resource Text "k8s.job.name";
+    /// Beginning of names: `k8s.pod.label.KEY` for each label that `--kubernetes-labels` chooses. Convention: stable.
+    K8S_POD_LABEL: Resource Text "k8s.pod.label";
+    /// Beginning of names: `k8s.pod.annotation.KEY`, cut after 1024 bytes, for `--kubernetes-annotations`. Convention: stable.
+    K8S_POD_ANNOTATION: Resource Text "k8s.pod.annotation";
     /// systemd unit, with its suffix.
     SYSTEMD_UNIT: Resource Text "nflog.systemd.unit";
 

@@ -208,6 +208,9 @@ mod tests {
         let chosen = |mut args: RunArgs| {
             (args.config, args.netns, args.spool) = (None, Vec::new(), None);
             args.netns_of_cgroup.clear();
+            args.kubernetes_node = None;
+            args.kubernetes_labels.clear();
+            args.kubernetes_annotations.clear();
             format!("{args:?}")
         };
         assert_eq!(

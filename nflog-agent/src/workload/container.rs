@@ -405,6 +405,7 @@ mod tests {
                 runtime,
                 pod_uid: pod_uid.map(str::to_owned),
                 unit: unit.map(str::to_owned),
+                ..Workload::default()
             };
             assert_eq!(parse(&fill(pattern)), expected, "{pattern}");
         }

@@ -2,7 +2,9 @@
 
 pub mod container;
 mod created;
+pub mod kubernetes;
 mod membership;
+mod naming;
 mod resolve;
 mod snapshot;
 
@@ -11,6 +13,7 @@ use std::sync::Arc;
 pub use resolve::{DEFAULT_CAPACITY, Resolver};
 
 use crate::process::{Arguments, Parent};
+use kubernetes::{Container, Pod};
 
 /// What the records of one container (or unit, or the host itself) share: the OTLP Resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,6 +26,10 @@ pub struct Workload {
     pub pod_uid: Option<String>,
     /// systemd unit.
     pub unit: Option<String>,
+    /// What the Kubernetes API says of the pod, once it is known.
+    pub pod: Option<Arc<Pod>>,
+    /// The same of the container in it.
+    pub container: Option<Arc<Container>>,
 }
 
 /// A process's place, and the program that it runs: shared by all its records, resolved once.

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::created::created;
+use super::kubernetes::Pods;
 use super::membership::{self, Membership};
+use super::naming::Naming;
 use super::snapshot::Snapshot;
 use super::{Process, Workload};
 use crate::lingering::Lingering;
@@ -35,6 +37,8 @@ pub struct Resolver {
     /// By cgroup v2 id, for processes that were gone before they could be read.
     places: Lingering<u64, Arc<Process>>,
     workloads: HashSet<Arc<Workload>>,
+    naming: Option<Naming>,
+    capacity: usize,
     /// Size of `workloads` at which those that nothing refers to are dropped.
     sweep_at: usize,
 }
@@ -65,8 +69,17 @@ impl Resolver {
             processes: Lingering::new(capacity),
             places: Lingering::new(capacity),
             workloads: HashSet::new(),
+            naming: None,
+            capacity,
             sweep_at: capacity.max(16),
         }
+    }
+
+    /// Gives processes the names of their pods, if there are any.
+    #[must_use]
+    pub fn with_pods(self, pods: Option<Arc<Pods>>) -> Self {
+        let naming = pods.map(|pods| Naming::new(pods, self.capacity));
+        Self { naming, ..self }
     }
 
     /// Call it after packets were received and before their owners are resolved: learns what processes did until then.
@@ -82,6 +95,14 @@ impl Resolver {
     /// first seen here. `None` when the process ended before anything of it was seen, or its start time is not known, and no
     /// other process of its cgroup has been seen.
     pub fn resolve(&mut self, owner: &Owner) -> Option<Arc<Process>> {
+        let process = self.place(owner)?;
+        Some(match &mut self.naming {
+            Some(naming) => naming.name(process),
+            None => process,
+        })
+    }
+
+    fn place(&mut self, owner: &Owner) -> Option<Arc<Process>> {
         let Some(start) = owner.start_boottime else {
             return self.by_cgroup(owner);
         };

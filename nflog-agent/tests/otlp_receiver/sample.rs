@@ -126,6 +126,7 @@ pub(crate) fn varied() -> Vec<Sample> {
             runtime: container.map(|_| "containerd"),
             pod_uid: pod.map(str::to_owned),
             unit: unit.map(str::to_owned),
+            ..Workload::default()
         })
     };
     let workloads = [

@@ -14,7 +14,7 @@ use crate::export::Batch;
 use crate::record::address::Ends;
 use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
-use crate::record::resource::Resource;
+use crate::record::resource::{Resource, Value};
 use crate::record::semconv::{self, Key};
 use crate::record::text;
 use crate::record::{Account, Loss, Record, RecordIds, Severity, Suppressed};
@@ -76,7 +76,10 @@ impl Json {
         self.resource
             .of_workload(workload.unwrap_or(&self.host), |name, value| {
                 members.name(name);
-                string(members.out, value.as_bytes());
+                match value {
+                    Value::Text(text) => string(members.out, text.as_bytes()),
+                    Value::Texts(texts) => strings(members.out, texts.iter().map(String::as_str)),
+                }
             });
         self.out.extend_from_slice(b"},\"attributes\":{");
     }
@@ -217,15 +220,18 @@ impl Attributes for Members<'_> {
 
     fn texts<'a>(&mut self, key: Key, values: impl Iterator<Item = &'a str> + Clone) {
         self.name(key.name());
-        let mut before = b'[';
-        for value in values {
-            self.out.push(before);
-            string(self.out, value.as_bytes());
-            before = b',';
-        }
-        self.out
-            .extend_from_slice(if before == b'[' { b"[]" } else { b"]" });
+        strings(self.out, values);
     }
+}
+
+fn strings<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a str>) {
+    let mut before = b'[';
+    for value in values {
+        out.push(before);
+        string(out, value.as_bytes());
+        before = b',';
+    }
+    out.extend_from_slice(if before == b'[' { b"[]" } else { b"]" });
 }
 
 fn timestamp(out: &mut Vec<u8>, unix_nano: u64) {

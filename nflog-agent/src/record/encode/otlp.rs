@@ -16,7 +16,7 @@ use crate::export::Batch;
 use crate::record::address::Ends;
 use crate::record::attributes::{self, Attributes};
 use crate::record::display::{self, Style};
-use crate::record::resource::Resource;
+use crate::record::resource::{Resource, Value};
 use crate::record::semconv::{self, Key};
 use crate::record::{Account, Loss, Record, RecordIds, Severity, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
@@ -144,8 +144,9 @@ impl Otlp {
             return *group;
         }
         let mut attributes = Vec::new();
-        self.resource.of_workload(workload, |name, value| {
-            wire::named_attribute(&mut attributes, 1, name, value);
+        self.resource.of_workload(workload, |name, value| match value {
+            Value::Text(text) => wire::named_attribute(&mut attributes, 1, name, text),
+            Value::Texts(texts) => wire::named_attributes(&mut attributes, 1, name, texts),
         });
         let mut resource = Vec::new();
         wire::bytes(&mut resource, 1, &attributes);

@@ -76,9 +76,52 @@ pub(super) fn named_attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &
     any_string(out, 2, value.as_bytes());
 }
 
+/// The same with an array of strings.
+pub(super) fn named_attributes(out: &mut Vec<u8>, field: u8, name: &str, values: &[String]) {
+    let mut array = Vec::new();
+    for value in values {
+        any_string(&mut array, VALUES, value.as_bytes());
+    }
+    let any = delimited_len(array.len());
+    open(out, field, delimited_len(name.len()) + delimited_len(any));
+    bytes(out, 1, name.as_bytes());
+    open(out, 2, any);
+    bytes(out, ARRAY_VALUE, &array);
+}
+
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use prost::Message as _;
+
     use super::*;
+
+    #[test]
+    fn an_array_is_what_a_generated_decoder_reads() {
+        for values in [
+            vec![],
+            vec!["v2".to_owned()],
+            vec![String::new(), "ä".repeat(300)],
+        ] {
+            let mut out = Vec::new();
+            named_attributes(&mut out, 1, "container.image.tags", &values);
+            let mut attributes = Resource::decode(out.as_slice()).unwrap().attributes;
+            let attribute = attributes.pop().unwrap();
+            assert_eq!(
+                (attribute.key.as_str(), attributes.len()),
+                ("container.image.tags", 0)
+            );
+            let Some(Value::ArrayValue(array)) = attribute.value.unwrap().value else {
+                panic!("no array");
+            };
+            let texts = array.values.into_iter().map(|value| match value.value {
+                Some(Value::StringValue(text)) => text,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(texts.collect::<Vec<_>>(), values);
+        }
+    }
 
     #[test]
     fn varints_are_as_long_as_announced() {

@@ -1,0 +1,243 @@
+//! The pods of this node, for readers to look into.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use super::{Container, Pod};
+
+/// Pods that are remembered, those that are gone included. A node has 110 by default, and hardly more than 500.
+pub const CAPACITY: usize = 2048;
+
+/// How long a pod is remembered after it was deleted.
+pub const LINGER: Duration = Duration::from_secs(600);
+
+/// Containers of a pod that are remembered after the API server names them no more: earlier ones of a container that restarts.
+const FORMER: usize = 16;
+
+/// A pod as it was just seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// UID, as it is in cgroup paths.
+    pub uid: String,
+    /// What records carry of it.
+    pub pod: Pod,
+    /// Full ids and names of its containers.
+    pub containers: Vec<(String, Container)>,
+}
+
+/// What is known of a container's, or a process's, pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// The container, if the API server has named it by now.
+    pub container: Option<Arc<Container>>,
+}
+
+/// The store. Lookups and changes hold a lock for operations in memory only.
+#[derive(Debug)]
+pub struct Pods {
+    state: RwLock<State>,
+    /// Counts the changes of what lookups answer.
+    generation: AtomicU64,
+    capacity: usize,
+    linger: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    by_uid: HashMap<String, Known>,
+    /// Container ids to pod UIDs.
+    by_container: HashMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Known {
+    pod: Arc<Pod>,
+    containers: Vec<(String, Arc<Container>)>,
+    gone: Option<Instant>,
+}
+
+impl Default for Pods {
+    fn default() -> Self {
+        Self::new(CAPACITY, LINGER)
+    }
+}
+
+impl Pods {
+    /// For `capacity` pods, each remembered for `linger` after it was deleted.
+    #[must_use]
+    pub fn new(capacity: usize, linger: Duration) -> Self {
+        Self {
+            state: RwLock::default(),
+            generation: AtomicU64::new(0),
+            capacity,
+            linger,
+        }
+    }
+
+    /// Changes whenever a lookup may have another answer than before.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Pods that are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read().by_uid.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pod of a cgroup path. A UID decides alone; a container id without one is enough, too.
+    #[must_use]
+    pub fn find(&self, uid: Option<&str>, container_id: Option<&str>) -> Option<Found> {
+        let state = self.read();
+        let uid = match uid {
+            Some(uid) => uid,
+            None => state.by_container.get(container_id?)?,
+        };
+        let known = state.by_uid.get(uid)?;
+        let container = container_id.and_then(|id| known.containers.iter().find(|(other, _)| other == id));
+        Some(Found {
+            pod: Arc::clone(&known.pod),
+            container: container.map(|(_, container)| Arc::clone(container)),
+        })
+    }
+
+    /// A pod was added or changed. `false`: there is no room for it.
+    pub fn see(&self, observed: Observed, now: Instant) -> bool {
+        let mut state = self.write();
+        state.expire(self.linger, now);
+        let (fits, changed) = state.see(observed, self.capacity);
+        self.publish(changed);
+        fits
+    }
+
+    /// A pod was deleted.
+    pub fn delete(&self, uid: &str, now: Instant) {
+        let mut state = self.write();
+        if let Some(known) = state.by_uid.get_mut(uid) {
+            known.gone.get_or_insert(now);
+        }
+        state.expire(self.linger, now);
+    }
+
+    /// These are all pods that there are: the others were deleted while nobody looked.
+    pub fn keep_only(&self, is_there: impl Fn(&str) -> bool, now: Instant) {
+        let mut state = self.write();
+        for (uid, known) in &mut state.by_uid {
+            if !is_there(uid) {
+                known.gone.get_or_insert(now);
+            }
+        }
+        state.expire(self.linger, now);
+    }
+
+    /// Called while the change is still locked, so that whoever sees the new number sees the change.
+    fn publish(&self, changed: bool) {
+        if changed {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    // A panic while the lock was held leaves a store that is true for each pod.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether it fits, and whether it changes an answer.
+    fn see(&mut self, observed: Observed, capacity: usize) -> (bool, bool) {
+        let Observed { uid, pod, containers } = observed;
+        if !self.by_uid.contains_key(&uid) && self.by_uid.len() >= capacity && !self.forget_one() {
+            return (false, false);
+        }
+        let before = self.by_uid.remove(&uid);
+        let mut next: Vec<_> = containers
+            .into_iter()
+            .map(|(id, container)| (id, Arc::new(container)))
+            .collect();
+        let mut same = false;
+        if let Some(before) = &before {
+            let room = next.len() + FORMER;
+            for (id, container) in &before.containers {
+                if next.len() < room && next.iter().all(|(other, _)| other != id) {
+                    next.push((id.clone(), Arc::clone(container)));
+                }
+            }
+            same = *before.pod == pod && before.containers == next;
+            self.forget_containers(&before.containers, &uid);
+        }
+        for (id, _) in &next {
+            self.by_container.insert(id.clone(), uid.clone());
+        }
+        let pod = match before {
+            Some(before) if *before.pod == pod => before.pod,
+            _ => Arc::new(pod),
+        };
+        let known = Known {
+            pod,
+            containers: next,
+            gone: None,
+        };
+        self.by_uid.insert(uid, known);
+        (true, !same)
+    }
+
+    /// Makes room: of those that are gone, the one that has been for longest.
+    fn forget_one(&mut self) -> bool {
+        let gone = self
+            .by_uid
+            .iter()
+            .filter_map(|(uid, known)| Some((known.gone?, uid)));
+        let Some(uid) = gone.min().map(|(_, uid)| uid.clone()) else {
+            return false;
+        };
+        self.forget(&uid);
+        true
+    }
+
+    fn expire(&mut self, linger: Duration, now: Instant) {
+        let over = |known: &Known| {
+            known
+                .gone
+                .is_some_and(|gone| now.saturating_duration_since(gone) >= linger)
+        };
+        let uids: Vec<_> = self
+            .by_uid
+            .iter()
+            .filter(|(_, known)| over(known))
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in uids {
+            self.forget(&uid);
+        }
+    }
+
+    fn forget(&mut self, uid: &str) {
+        if let Some(known) = self.by_uid.remove(uid) {
+            self.forget_containers(&known.containers, uid);
+        }
+    }
+
+    fn forget_containers(&mut self, containers: &[(String, Arc<Container>)], uid: &str) {
+        for (id, _) in containers {
+            if self.by_container.get(id).is_some_and(|owner| owner == uid) {
+                self.by_container.remove(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Names of pods: the store, the watch against a stand-in for kube-apiserver with faults, and the agent as a process.
+//!
+//! The package registries have no kube-apiserver binary; `server` answers in the shapes of a real one.
+#![cfg(feature = "kubernetes")]
+
+#[path = "../agent/program.rs"]
+#[allow(dead_code, reason = "shared with the tests of the agent")]
+mod program;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod model;
+mod named;
+mod objects;
+mod server;
+mod tls;
+mod watch;
+
+use serde_json::Value;
+
+/// A pod as kube-apiserver sends it.
+fn pod() -> Value {
+    serde_json::from_str(include_str!("../data/kubernetes-pod.json")).unwrap()
+}
+
+/// The same with another name and UID, and one container with this id.
+fn pod_with(name: &str, uid: &str, container: &str) -> Value {
+    let mut pod = pod();
+    pod["metadata"]["name"] = name.into();
+    pod["metadata"]["uid"] = uid.into();
+    pod["status"]["initContainerStatuses"] = Value::Null;
+    pod["status"]["ephemeralContainerStatuses"] = Value::Null;
+    let statuses = pod["status"]["containerStatuses"].as_array_mut().unwrap();
+    statuses.truncate(1);
+    statuses[0]["lastState"] = serde_json::json!({});
+    statuses[0]["containerID"] = format!("containerd://{container}").into();
+    pod
+}
