@@ -33,7 +33,7 @@ use kernel::Kernel;
 pub(crate) use kernel::{Line, remove_directory};
 pub(crate) use protocol::MATRIX;
 use protocol::Mode;
-use qemu::Limits;
+use qemu::{Boot, Limits};
 pub(crate) use report::Outcome;
 
 /// A test that takes longer is killed; with hardware virtualisation, that is.
@@ -282,23 +282,33 @@ fn test_kernel(
     println!("booting {} ({})", kernel.release, accelerator.qemu_name());
     let initramfs = initramfs::write(kernel, payload, mode)?;
     let start = Instant::now();
-    // What comes before PID 1's first line is the kernel's boot log, only of interest if it is the end.
-    let mut up = false;
-    let boot = qemu::boot(kernel, &initramfs, accelerator, limits, |line| {
-        up |= line.starts_with("vm_init: ");
-        if up {
-            println!("{name:>4} | {line}");
+    let boot = || -> Result<(bool, Boot)> {
+        // What comes before PID 1's first line is the kernel's boot log, only of interest if it is the end.
+        let mut up = false;
+        let boot = qemu::boot(kernel, &initramfs, accelerator, limits, |line| {
+            up |= line.starts_with("vm_init: ");
+            if up {
+                println!("{name:>4} | {line}");
+            }
+        })?;
+        if !up {
+            for line in &boot.console[boot.console.len().saturating_sub(CONSOLE_TAIL)..] {
+                println!("{name:>4} | {line}");
+            }
         }
-    })?;
-    if !up {
-        for line in &boot.console[boot.console.len().saturating_sub(CONSOLE_TAIL)..] {
-            println!("{name:>4} | {line}");
-        }
+        Ok((up, boot))
+    };
+    let (up, mut ended) = boot()?;
+    // Seen once on 7.x: a processor ran into the breakpoint under which another one had just patched the kernel's text, which real
+    // ones do not. None of our code had run by then.
+    if !up && accelerator == Accelerator::Tcg {
+        println!("{name:>4} | the emulated kernel did not come up: once more");
+        ended = boot()?.1;
     }
     Ok(Outcome::judge(
         kernel.line,
         &kernel.release,
-        &boot,
+        &ended,
         start.elapsed().as_secs_f64(),
     ))
 }
