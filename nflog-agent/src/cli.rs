@@ -27,14 +27,25 @@ pub enum Command {
     /// Exports OTLP when OTEL_EXPORTER_OTLP_ENDPOINT (or OTEL_EXPORTER_OTLP_LOGS_ENDPOINT) is set, else prints lines. The
     /// OTEL_EXPORTER_OTLP_* variables, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES of the OpenTelemetry specification
     /// are honoured. RUST_LOG sets the agent's own messages; RUST_LOG=nflog_ebpf=debug shows those of the kernel probes.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    /// Print completions for a shell.
+    ///
+    /// For bash: nflog-agent completions bash > /usr/share/bash-completion/completions/nflog-agent
+    Completions(CompletionsArgs),
+}
+
+/// Arguments of `completions`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// Configuration file, TOML: each flag is a key of the same name, and the tables [otlp], [otlp.logs], [otlp.metrics] and
-    /// [resource] stand for the OpenTelemetry variables. Flags and environment beat it.
+    /// Configuration file, TOML: each flag is a key of the same name, and the tables otlp, otlp.logs, otlp.metrics and resource
+    /// stand for the OpenTelemetry variables. Flags and environment beat it.
     #[arg(short, long, value_name = "FILE", env = "NFLOG_AGENT_CONFIG")]
     pub config: Option<PathBuf>,
 
@@ -336,8 +347,10 @@ mod tests {
 
     fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
         let cli = Cli::try_parse_from(["nflog-agent", "run"].iter().chain(arguments))?;
-        let Command::Run(run) = cli.command;
-        Ok(run)
+        match cli.command {
+            Command::Run(run) => Ok(*run),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod causes;
 #[cfg(feature = "agent")]
 pub mod cli;
 #[cfg(feature = "agent")]
+pub mod commands;
+#[cfg(feature = "agent")]
 pub mod export;
 #[cfg(feature = "agent")]
 mod lingering;

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use nflog_agent::agent::{self, EXIT_USAGE};
 use nflog_agent::cli::usage_line;
-use nflog_agent::settings::{self, SettingsError};
+use nflog_agent::commands;
+use nflog_agent::settings::{self, Asked, SettingsError};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let settings = match settings::read(std::env::args_os()) {
-        Ok(settings) => settings,
+    let asked = match settings::read(std::env::args_os()) {
+        Ok(asked) => asked,
         Err(SettingsError::File(errors)) => {
             for error in &errors.0 {
                 eprintln!("error: {error}");
@@ -20,12 +21,22 @@ fn main() -> ExitCode {
         }
         Err(SettingsError::Arguments(error)) => return usage(&error),
     };
-    start_messages();
-    match agent::run(&settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.exit_code())
+    let ended = match asked {
+        Asked::Run(settings) => {
+            start_messages();
+            let ended = agent::run(&settings).map(|()| 0);
+            ended.map_err(|error| (error.to_string(), error.exit_code()))
+        }
+        Asked::Other(command) => {
+            let ended = commands::carry_out(&command);
+            ended.map_err(|error| (error.to_string(), error.exit_code()))
+        }
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err((message, code)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(code)
         }
     }
 }

@@ -74,11 +74,20 @@ pub enum SettingsError {
     File(#[from] FileErrors),
 }
 
+/// What is to be done.
+#[derive(Debug)]
+pub enum Asked {
+    /// `run`, with all that belongs to it.
+    Run(Box<Settings>),
+    /// Another command.
+    Other(Command),
+}
+
 /// Reads the command line, the environment and the configuration file that they name.
 ///
 /// # Errors
 /// The first thing that is wrong with the command line or the environment, or all that are wrong with the file.
-pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Settings, SettingsError> {
+pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, SettingsError> {
     let arguments: Vec<_> = arguments.collect();
     let mut command = Cli::command();
     let mut variables = BTreeMap::new();
@@ -91,12 +100,13 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Settings, Setti
     }
     let matches = command.try_get_matches_from_mut(&arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    let Command::Run(args) = cli.command;
-    let policy = Arc::new(policy);
-    Ok(Settings {
-        args,
-        policy,
-        variables,
+    Ok(match cli.command {
+        Command::Run(args) => Asked::Run(Box::new(Settings {
+            args: *args,
+            policy: Arc::new(policy),
+            variables,
+        })),
+        other => Asked::Other(other),
     })
 }
 
@@ -106,8 +116,8 @@ fn path(arguments: &[OsString]) -> Option<PathBuf> {
         .ignore_errors(true)
         .try_get_matches_from(arguments)
         .ok()?;
-    let (_, run) = matches.subcommand()?;
-    run.try_get_one::<PathBuf>("config").ok()?.cloned()
+    let (_, command) = matches.subcommand()?;
+    command.try_get_one::<PathBuf>("config").ok()?.cloned()
 }
 
 #[cfg(test)]
@@ -121,12 +131,14 @@ mod tests {
         let path = directory.path().join("agent.toml");
         fs::write(&path, text).unwrap();
         let fixed = ["nflog-agent", "run", "--config"].map(OsString::from);
-        read(
-            fixed
-                .into_iter()
-                .chain([path.into_os_string()])
-                .chain(arguments.iter().map(OsString::from)),
-        )
+        let arguments = fixed
+            .into_iter()
+            .chain([path.into_os_string()])
+            .chain(arguments.iter().map(OsString::from));
+        match read(arguments)? {
+            Asked::Run(settings) => Ok(*settings),
+            Asked::Other(command) => panic!("{command:?}"),
+        }
     }
 
     fn problems(text: &str) -> Vec<String> {

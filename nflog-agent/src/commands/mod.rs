@@ -1,0 +1,49 @@
+//! What the program does beside `run`: a command each, in a file or folder of its name.
+//!
+//! A command writes its result to standard output; what goes wrong is a [`CommandError`], with the exit code that belongs to it.
+
+mod completions;
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::cli::Command;
+
+/// The output cannot be written (`EX_IOERR`).
+const EXIT_IO: u8 = 74;
+
+/// Why a command did not do its work.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Standard output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CommandError {
+    /// Exit code of the process.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Output(_) => EXIT_IO,
+        }
+    }
+}
+
+/// Carries out a command other than `run`, and returns the exit code.
+///
+/// # Errors
+/// See [`CommandError`]. That nobody reads the output any more is none.
+pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
+    let done = match command {
+        // Has settings beside its arguments: `agent::run`.
+        Command::Run(_) => Ok(0),
+        Command::Completions(args) => completions::print(args),
+    };
+    match done {
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        other => other,
+    }
+}
