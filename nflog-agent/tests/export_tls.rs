@@ -3,7 +3,6 @@
 
 mod otlp_receiver;
 
-use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -12,12 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nflog_agent::export::{
-    ExportQueue, Exporter, ExporterOptions, OtlpConfig, Protocol, RetryPolicy, Signal, Transport,
+    ExportQueue, Exporter, ExporterOptions, OtlpConfig, Protocol, RetryPolicy, Transport,
 };
 use nflog_agent::record::{Encoder as _, Loss, Otlp, Resource};
 use nflog_agent::telemetry::ledger::Ledger;
-use otlp_receiver::{Identity, Receiver};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use otlp_receiver::certificates::Certificates;
+use otlp_receiver::{Identity, Receiver, config};
 use tokio::runtime::Runtime;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,89 +27,8 @@ const DIRECTORY: &str = "NFLOG_TEST_TLS_DIRECTORY";
 /// Tells a child whether its `SSL_CERT_FILE` vouches for the server.
 const TRUSTED: &str = "NFLOG_TEST_TLS_TRUSTED";
 
-/// Certificates on disk: authorities `ours` and `strangers`, and what they signed.
-struct Certificates(tempfile::TempDir);
-
-impl Certificates {
-    fn new() -> Self {
-        let all = Self(tempfile::tempdir().unwrap());
-        let (ours, strangers) = (all.authority("ours"), all.authority("strangers"));
-        all.sign("server", &ours, 2999);
-        all.sign("expired", &ours, 2001);
-        all.sign("client", &ours, 2999);
-        all.sign("stranger", &strangers, 2999);
-        all
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.path().join(name), text).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.0.path().join(name)).unwrap()
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-
-    fn authority(&self, name: &str) -> Issuer<'static, KeyPair> {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        self.write(&format!("{name}.pem"), &params.self_signed(&key).unwrap().pem());
-        Issuer::new(params, key)
-    }
-
-    fn sign(&self, name: &str, by: &Issuer<'static, KeyPair>, last_year: i32) {
-        let key = KeyPair::generate().unwrap();
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let mut params = CertificateParams::new(names).unwrap();
-        params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(last_year, 1, 1);
-        let certificate = params.signed_by(&key, by).unwrap();
-        self.write(&format!("{name}.pem"), &certificate.pem());
-        self.write(&format!("{name}.key"), &key.serialize_pem());
-    }
-
-    fn identity(&self, name: &str, clients: Option<&str>) -> Identity {
-        Identity {
-            certificate: self.read(&format!("{name}.pem")),
-            key: self.read(&format!("{name}.key")),
-            clients: clients.map(|authority| self.read(authority)),
-        }
-    }
-
-    /// One of these becomes another one's content, as when a file is renewed.
-    fn renew(&self, name: &str, from: &str) {
-        for extension in ["pem", "key"] {
-            let content = self.read(&format!("{from}.{extension}"));
-            self.write(&format!("{name}.{extension}"), &content);
-        }
-    }
-}
-
 fn anywhere() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
-}
-
-/// What the environment says for an endpoint, and more.
-fn config(protocol: Protocol, endpoint: &str, more: &[(&str, String)]) -> OtlpConfig {
-    let name = match protocol {
-        Protocol::Grpc => "grpc",
-        Protocol::HttpProtobuf => "http/protobuf",
-    };
-    let mut set = vec![
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.to_owned()),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", name.to_owned()),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", PATIENCE.as_millis().to_string()),
-    ];
-    set.extend_from_slice(more);
-    let get = |variable: &str| {
-        let found = set.iter().find(|(name, _)| *name == variable);
-        found.map(|(_, value)| OsString::from(value))
-    };
-    OtlpConfig::from_env(Signal::Logs, get).unwrap().unwrap()
 }
 
 /// An exporter that does not give up.
@@ -189,7 +107,7 @@ fn a_server_is_spoken_to_if_the_hosts_authorities_vouch_for_it_and_only_then() {
                 "--exact",
             ])
             .arg("--nocapture")
-            .env(DIRECTORY, certificates.0.path())
+            .env(DIRECTORY, certificates.directory())
             .env(TRUSTED, trusted)
             .env("SSL_CERT_FILE", certificates.path(authorities))
             .output()

@@ -1,4 +1,4 @@
-//! What the operator hears of the export: the first failure, the recovery, and losses at most every 10 s per reason.
+//! What the operator hears of the export: what makes it fail, each cause once; the recovery; and losses at most every 10 s per reason.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,12 +9,17 @@ use crate::telemetry::ledger::LossReason;
 
 /// Least time between two messages about the same reason.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Causes told from the first failure to the next success: a collector that comes back may fail for another one, as with a
+/// certificate that expired meanwhile.
+const CAUSES: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Reporter {
     target: String,
     hint: Option<&'static str>,
     failing: AtomicBool,
+    /// Causes told since the last success.
+    told: Mutex<Vec<String>>,
     losses: [Mutex<Throttle>; LossReason::ALL.len()],
 }
 
@@ -45,13 +50,15 @@ impl Reporter {
             target: target.to_owned(),
             hint,
             failing: AtomicBool::new(false),
+            told: Mutex::default(),
             losses: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
     /// A request failed and will be tried again.
     pub(super) fn failed(&self, failure: &Failure) {
-        if self.failing.swap(true, Ordering::Relaxed) {
+        self.failing.store(true, Ordering::Relaxed);
+        if !self.is_news(failure) {
             tracing::debug!(target: "nflog_agent::export", "{}: {failure}", self.target);
             return;
         }
@@ -60,9 +67,22 @@ impl Reporter {
         tracing::warn!("cannot deliver to {target}: {failure}; trying again{separator}{hint}");
     }
 
+    fn is_news(&self, failure: &Failure) -> bool {
+        // Another time or port is no other cause.
+        let mut cause = failure.to_string();
+        cause.retain(|letter| !letter.is_ascii_digit());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = told.len() < CAUSES && !told.contains(&cause);
+        if news {
+            told.push(cause);
+        }
+        news
+    }
+
     /// A request succeeded.
     pub(super) fn delivered(&self) {
         if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
             tracing::info!("delivering to {} again", self.target);
         }
     }
@@ -106,6 +126,23 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_cause_is_news_once_until_a_request_succeeds_and_only_a_few_are() {
+        let reporter = Reporter::new("there", None);
+        let failure = |reason: &str| Failure::Connection {
+            reason: reason.to_owned(),
+        };
+        assert!(reporter.is_news(&failure("refused")));
+        assert!(!reporter.is_news(&failure("refused")));
+        assert!(reporter.is_news(&failure("expired 17 s ago")));
+        assert!(!reporter.is_news(&failure("expired 18 s ago")));
+        let more = ["a", "b", "c", "d"].map(|reason| reporter.is_news(&failure(reason)));
+        assert_eq!(more, [true, true, false, false]);
+        reporter.failed(&failure("refused"));
+        reporter.delivered();
+        assert!(reporter.is_news(&failure("refused")));
+    }
 
     #[test]
     fn losses_are_told_at_once_and_then_summed_up() {

@@ -5,17 +5,19 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nflog_agent::export::{Protocol, SpoolLimits, Transport};
-use nflog_agent::telemetry::ledger::LossReason;
+use nflog_agent::export::{OtlpConfig, Protocol, SpoolLimits, Transport};
+use nflog_agent::telemetry::ledger::{LossReason, Snapshot};
 use socket2::SockRef;
 use tokio::runtime::Runtime;
 use tonic::Code;
 
-use crate::harness::{Agent, BOTH, PATIENCE, config, options};
-use crate::otlp_receiver::{Answer, Receiver};
+use crate::harness::{Agent, BOTH, PATIENCE, config, listen, options, said};
+use crate::otlp_receiver::certificates::Certificates;
+use crate::otlp_receiver::{self, Answer, Receiver};
 
 /// An address at which nobody listens.
 fn nobody() -> SocketAddr {
@@ -37,6 +39,11 @@ fn cutter(address: SocketAddr, connections: usize, bytes: usize) -> JoinHandle<(
     })
 }
 
+/// Records that are neither delivered nor lost.
+fn waiting(now: &Snapshot) -> u64 {
+    now.in_flight() + now.spooled
+}
+
 /// One exporter, and what has arrived of it.
 struct Drill {
     protocol: Protocol,
@@ -48,10 +55,22 @@ struct Drill {
 }
 
 impl Drill {
-    fn start(protocol: Protocol, spool: Option<&std::path::Path>) -> Self {
-        let runtime = Runtime::new().unwrap();
+    fn start(protocol: Protocol, spool: Option<&Path>) -> Self {
         let address = nobody();
-        let mut config = config(protocol, address);
+        Self::start_with(config(protocol, address), address, spool)
+    }
+
+    /// By TLS, to a receiver that one of the certificates vouches for.
+    fn start_tls(protocol: Protocol, spool: Option<&Path>, certificates: &Certificates) -> Self {
+        let address = nobody();
+        let authorities = [("OTEL_EXPORTER_OTLP_CERTIFICATE", certificates.path("ours.pem"))];
+        let endpoint = format!("https://localhost:{}", address.port());
+        let config = otlp_receiver::config(protocol, &endpoint, &authorities);
+        Self::start_with(config, address, spool)
+    }
+
+    fn start_with(mut config: OtlpConfig, address: SocketAddr, spool: Option<&Path>) -> Self {
+        let runtime = Runtime::new().unwrap();
         // Longer than any answer takes, shorter than the patience with a server that hangs.
         config.timeout = Duration::from_secs(2);
         let transport = Transport::otlp(&config).unwrap();
@@ -63,7 +82,7 @@ impl Drill {
             }
         };
         Self {
-            protocol,
+            protocol: config.protocol,
             runtime,
             address,
             agent,
@@ -74,6 +93,11 @@ impl Drill {
 
     fn receiver(&self, script: &[Answer]) -> Receiver {
         Receiver::start_at(self.runtime.handle(), self.protocol, script, self.address)
+    }
+
+    fn tls_receiver(&self, certificates: &Certificates, name: &str) -> Receiver {
+        let identity = certificates.identity(name, None);
+        Receiver::start_tls(self.runtime.handle(), self.protocol, identity, self.address)
     }
 
     fn push(&mut self, batches: u32) {
@@ -113,33 +137,72 @@ impl Drill {
         );
     }
 
-    /// Nobody listens, and records come in. Then the receiver is back on its port, and they come in as before.
-    fn stopped_and_restarted(&mut self) {
+    /// Records come in, and nothing is delivered. Returns how many wait, and the account.
+    fn pile_up(&mut self) -> (u64, Snapshot) {
+        let tried = self.agent.queue.stats().retries;
         self.push(200);
-        let agent = &self.agent;
-        agent.wait("a failure", |agent| agent.queue.stats().retries > 0);
-        let before = self.agent.ledger.snapshot();
-        let waiting = |agent: &Agent| {
-            let now = agent.ledger.snapshot();
-            now.in_flight() + now.spooled
-        };
-        let backlog = waiting(&self.agent);
-        assert!(backlog >= 9000, "{before}");
-        let receiver = self.receiver(&[]);
+        self.agent
+            .wait("a failure", |agent| agent.queue.stats().retries > tried);
+        let now = self.agent.ledger.snapshot();
+        let backlog = waiting(&now);
+        assert!(backlog >= 9000, "{now}");
+        (backlog, now)
+    }
+
+    /// The receiver is back, and records come in as before: what waited drains at five times that rate or more.
+    fn drain(&mut self, part: &str, receiver: &Receiver, (backlog, before): (u64, Snapshot)) {
         // The ingest: a batch a step. The drain must take five times as many in the same steps.
         let mut offered = 0;
-        while waiting(&self.agent) > backlog / 10 {
+        while waiting(&self.agent.ledger.snapshot()) > backlog / 10 {
             self.agent.push(10);
             offered += 10;
-            assert!(offered < 100_000, "no drain: {}", self.agent.ledger.snapshot());
+            assert!(
+                offered < 100_000,
+                "{part}: no drain: {}",
+                self.agent.ledger.snapshot()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         let drained = self.agent.ledger.snapshot().exported - before.exported;
         assert!(
             drained >= 5 * offered,
-            "{drained} drained while {offered} came in"
+            "{part}: {drained} drained while {offered} came in"
         );
-        self.check("restart", &receiver);
+        self.check(part, receiver);
+    }
+
+    /// Nobody listens. Then the receiver is back on its port.
+    fn stopped_and_restarted(&mut self) {
+        let waiting = self.pile_up();
+        let receiver = self.receiver(&[]);
+        self.drain("restart", &receiver, waiting);
+    }
+
+    /// The receiver's certificate is good, then expired, then renewed.
+    fn expired_and_renewed(mut self, certificates: &Certificates) {
+        let good = self.tls_receiver(certificates, "server");
+        self.push(20);
+        self.check("a good certificate", &good);
+        drop(good);
+        let expired = self.tls_receiver(certificates, "expired");
+        let waiting = self.pile_up();
+        let of_us = format!("cannot deliver to https://localhost:{}", self.address.port());
+        let expiries = || {
+            let lines = said(&of_us);
+            lines.iter().filter(|line| line.contains("expired")).count()
+        };
+        self.agent.wait("a word of the certificate", |_| expiries() > 0);
+        let now = self.agent.ledger.snapshot();
+        assert_eq!(expired.requests(), 0, "it was spoken to");
+        assert_eq!(now.exported, waiting.1.exported, "{now}");
+        assert_eq!(now.lost_total(), 0, "{now}");
+        drop(expired);
+        let renewed = self.tls_receiver(certificates, "server");
+        self.drain("a renewed certificate", &renewed, waiting);
+        let sent = u64::from(self.agent.next);
+        let account = self.agent.close(PATIENCE);
+        assert_eq!(account.exported, sent, "{account}");
+        assert_eq!(expiries(), 1, "it is said once, however many attempts there were");
     }
 
     fn reset_in_the_middle_of_the_body(&mut self) {
@@ -189,5 +252,16 @@ fn with_a_spool_everything_gets_through_every_kind_of_outage() {
     for protocol in BOTH {
         let directory = tempfile::tempdir().unwrap();
         Drill::start(protocol, Some(directory.path())).run();
+    }
+}
+
+#[test]
+fn an_expired_certificate_costs_nothing_once_it_is_renewed() {
+    listen();
+    let certificates = Certificates::new();
+    for protocol in BOTH {
+        Drill::start_tls(protocol, None, &certificates).expired_and_renewed(&certificates);
+        let directory = tempfile::tempdir().unwrap();
+        Drill::start_tls(protocol, Some(directory.path()), &certificates).expired_and_renewed(&certificates);
     }
 }

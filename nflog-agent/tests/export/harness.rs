@@ -1,8 +1,9 @@
 //! The agent's end of an export, and records for it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use nflog_agent::export::{
@@ -19,6 +20,40 @@ use tokio::runtime::Runtime;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
+
+/// What the agent's end has said so far, in all tests of this program.
+static SAID: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Keeps what is said from now on.
+pub(crate) fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(|| Said)
+            .init();
+    });
+}
+
+/// Lines with `what` in them.
+pub(crate) fn said(what: &str) -> Vec<String> {
+    let text = String::from_utf8(SAID.lock().unwrap().clone()).unwrap();
+    let lines = text.lines().filter(|line| line.contains(what));
+    lines.map(str::to_owned).collect()
+}
+
+struct Said;
+
+impl io::Write for Said {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        SAID.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// The agent's end: encoder, queue, exporter.
 pub(crate) struct Agent {

@@ -2,11 +2,13 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod certificates;
 pub(crate) mod expected;
 pub(crate) mod sample;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +19,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use nflog_agent::export::Protocol;
+use nflog_agent::export::{OtlpConfig, Protocol, Signal};
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
@@ -36,6 +38,25 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::ServerTlsConfig;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// What the environment says for an endpoint, and more.
+pub(crate) fn config(protocol: Protocol, endpoint: &str, more: &[(&str, String)]) -> OtlpConfig {
+    let name = match protocol {
+        Protocol::Grpc => "grpc",
+        Protocol::HttpProtobuf => "http/protobuf",
+    };
+    let mut set = vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.to_owned()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", name.to_owned()),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "30000".to_owned()),
+    ];
+    set.extend_from_slice(more);
+    let get = |variable: &str| {
+        let found = set.iter().find(|(name, _)| *name == variable);
+        found.map(|(_, value)| OsString::from(value))
+    };
+    OtlpConfig::from_env(Signal::Logs, get).unwrap().unwrap()
+}
 
 /// What to answer to one request.
 #[derive(Clone, Copy, Debug)]
