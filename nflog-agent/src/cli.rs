@@ -32,6 +32,11 @@ pub enum Command {
     ///
     /// For bash: nflog-agent completions bash > /usr/share/bash-completion/completions/nflog-agent
     Completions(CompletionsArgs),
+    /// Print the JSON Schema of the configuration file.
+    ///
+    /// Editors complete and check with it: nflog-agent config-schema > nflog-agent.schema.json, then as the first line of the
+    /// configuration: #:schema ./nflog-agent.schema.json
+    ConfigSchema,
 }
 
 /// Arguments of `completions`.

@@ -38,6 +38,18 @@ const RULES: &str = r#"
     then = { aggregate = { interval = "2s", idle = "800ms", max-flows = 3 } }
 "#;
 
+/// What the rules are replaced by, and back.
+const OTHERS: &str = r#"
+    [[rule]]
+    name = "limited"
+    match = { prefix = "f-*" }
+    then = "drop"
+    [[rule]]
+    name = "new"
+    match = { prefix = "l-*" }
+    then = { aggregate = { interval = "1h" } }
+"#;
+
 const INTERVAL: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_millis(800);
 
@@ -208,9 +220,13 @@ impl Model {
     }
 }
 
+fn policy(rules: &str) -> Arc<Policy> {
+    let policy: PolicyConfig = toml::from_str(rules).unwrap();
+    Arc::new(policy.compile().unwrap())
+}
+
 fn engine(ledger: &Arc<Ledger>, now: Instant) -> (Engine, Arc<RuleCounts>) {
-    let policy: PolicyConfig = toml::from_str(RULES).unwrap();
-    let policy: Arc<Policy> = Arc::new(policy.compile().unwrap());
+    let policy = policy(RULES);
     let counts = policy.counts();
     (Engine::new(&policy, &counts, ledger, 3, now), counts)
 }
@@ -276,6 +292,47 @@ proptest! {
         prop_assert!(out.packets.iter().all(|(.., flow, _)| flow.is_none()));
         prop_assert_eq!(engine.deadline(), None, "nothing waits after the end");
         prop_assert!(counts.to_string().contains("limited: "));
+    }
+
+    #[test]
+    fn a_policy_that_is_replaced_leaves_nothing_behind_and_counts_go_on_by_name(
+        steps in prop::collection::vec((0..PREFIXES.len(), 0_u8..3, 998_u16..1003, 0_u32..3, 0_u32..5), 1..150),
+        replaced in prop::collection::vec(0_usize..150, 0..6)
+    ) {
+        let ledger = Ledger::new();
+        let start = Instant::now();
+        let (mut engine, counts) = engine(&ledger, start);
+        let policies = [policy(OTHERS), policy(RULES)];
+        let mut out = Collected::new(&ledger);
+        let mut now = start;
+        for (at, step) in steps.iter().copied().enumerate() {
+            now += IDLE / 8 * step.4;
+            for (times, _) in replaced.iter().filter(|replace| **replace == at).enumerate() {
+                let before = replaced.iter().filter(|replace| **replace < at).count();
+                engine.replace(&policies[(before + times) % 2], now, &mut out);
+                prop_assert_eq!(ledger.snapshot().in_flight(), u64::from(out.account.records()), "nothing waits");
+                prop_assert_eq!(out.suppressed, ledger.snapshot().withheld(Withheld::Limited));
+                prop_assert_eq!(engine.deadline(), None);
+            }
+            let sample = sample(step, u64::try_from(now.duration_since(start).as_nanos()).unwrap());
+            let rule = engine.logging_rule(&sample.prefix);
+            engine.take(&Record { rule: rule.as_deref(), ..sample.record() }, now, &mut out);
+        }
+        engine.close(now, &mut out);
+        let records = out.account.records();
+        out.account.exported();
+        let end = ledger.snapshot();
+        assert_closed(&end, steps.len() as u64, 0);
+        let withheld: u64 = Withheld::ALL.iter().map(|why| end.withheld(*why)).sum();
+        prop_assert_eq!(u64::from(records) + withheld, steps.len() as u64);
+        let of_rules: u64 = counts
+            .to_string()
+            .split([' ', ','])
+            .zip(counts.to_string().split([' ', ',']).skip(1))
+            .filter(|(_, word)| word.starts_with("withheld"))
+            .map(|(number, _)| number.parse::<u64>().unwrap())
+            .sum();
+        prop_assert_eq!(of_rules, withheld, "{}", counts);
     }
 }
 

@@ -29,6 +29,12 @@ impl Accounts {
         }
     }
 
+    /// The next report is due so long after `now`, and so on.
+    pub(super) fn set_interval(&mut self, interval: Duration, now: Instant) {
+        self.interval = interval;
+        self.due = now + interval;
+    }
+
     /// Reports if it is time.
     pub(super) fn tick(&mut self, now: Instant) {
         if now >= self.due {

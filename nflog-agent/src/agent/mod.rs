@@ -1,7 +1,7 @@
 //! Wires the stages, starts them and stops them.
 //!
 //! Start: settings, privileges, probes, readers, exporter. Probes come before the readers bind their groups, so that the
-//! first entry already has its owner. Then `serve` runs until the end. Stop: readers unbind and drain, then the exporter
+//! first entry already has its owner. Then `serve` runs until the end, and `reload` when asked. Stop: readers unbind and drain, then the exporter
 //! delivers what is queued.
 
 mod account;
@@ -17,12 +17,13 @@ mod owners;
 mod probes;
 mod processes;
 mod reader;
+mod reload;
 mod serve;
 mod signals;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use error::{EXIT_USAGE, RunError};
 pub use netns::{CgroupPattern, CgroupPatternError};
@@ -34,7 +35,7 @@ use crate::export::{
 };
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
 use crate::owner::{MapSizes, Probes};
-use crate::policy::{Engine, RuleCounts};
+use crate::policy::{Engine, InForce, RuleCounts};
 use crate::process::Processes;
 use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
@@ -50,6 +51,7 @@ use output::Output;
 use owners::Owners;
 use probes::Messages;
 use reader::{Reader, Stage};
+use reload::Reloads;
 use rustix::time::{ClockId, clock_gettime};
 use serve::Opened;
 use tokio::runtime::Handle;
@@ -73,7 +75,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let signals = signals::watch()?;
+    let signals = signals::watch(args.config.is_some())?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
         process_events: args.process_buffer,
@@ -99,6 +101,8 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
         counts: Arc::default(),
         attributions: Arc::default(),
         rules: settings.policy.counts(),
+        policy: Arc::new(InForce::new(Arc::clone(&settings.policy))),
+        reloads: Arc::default(),
         processes: processes.as_ref().map(|(processes, _)| processes),
         pods,
     };
@@ -152,6 +156,8 @@ struct Agent<'a> {
     counts: Arc<Counts>,
     attributions: Arc<Attributions>,
     rules: Arc<RuleCounts>,
+    policy: Arc<InForce>,
+    reloads: Arc<Reloads>,
     processes: Option<&'a Arc<Processes>>,
     pods: Option<Arc<Pods>>,
 }
@@ -234,6 +240,7 @@ impl<'a> Agent<'a> {
         }
         let netns = nflog.netns_inode();
         let encoder = self.output.encoder(self.ledger)?;
+        let (generation, policy) = self.policy.get();
         let stage = Stage {
             name,
             netns,
@@ -241,13 +248,9 @@ impl<'a> Agent<'a> {
             resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned())
                 .with_pods(self.pods.clone()),
             devices,
-            policy: Engine::new(
-                &self.settings.policy,
-                &self.rules,
-                self.ledger,
-                netns,
-                Instant::now(),
-            ),
+            policy: Engine::new(&policy, &self.rules, self.ledger, netns, Instant::now()),
+            policy_in_force: Arc::clone(&self.policy),
+            policy_generation: generation,
             batcher: Batcher::new(encoder, self.output.policy(), self.queue.clone()),
             ledger: Arc::clone(self.ledger),
             attributions: Arc::clone(&self.attributions),
@@ -268,6 +271,7 @@ impl<'a> Agent<'a> {
         let mut families = Vec::from(self.counts.metrics());
         families.extend(self.attributions.metrics());
         families.extend(self.rules.metrics());
+        families.push(self.reloads.metric());
         if let Some(probes) = self.probes {
             families.push(probes::metric(probes.counters()));
             families.push(probes::left_out_metric(probes.statistics()));
@@ -285,8 +289,7 @@ impl<'a> Agent<'a> {
     }
 
     /// What reports the account to the collector; people at a console get it at the end.
-    fn accounts(&self) -> Result<Option<Accounts>, RunError> {
-        let interval = self.args.account_interval;
+    fn accounts(&self, interval: Duration) -> Result<Option<Accounts>, RunError> {
         if interval.is_zero() || self.output.is_console() {
             return Ok(None);
         }

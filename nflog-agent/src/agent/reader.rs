@@ -15,7 +15,7 @@ use crate::export::Batcher;
 use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
 use crate::owner::LogTime;
 use crate::packet::dissect;
-use crate::policy::{Engine, Out};
+use crate::policy::{Engine, InForce, Out};
 use crate::record::{Device, Direction, Record, Suppressed, TimeSource};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Resolver;
@@ -88,6 +88,9 @@ pub(super) struct Stage<'a> {
     pub(super) resolver: Resolver,
     pub(super) devices: Devices,
     pub(super) policy: Engine,
+    pub(super) policy_in_force: Arc<InForce>,
+    /// Of what is in `policy`.
+    pub(super) policy_generation: u64,
     pub(super) batcher: Batcher,
     pub(super) ledger: Arc<Ledger>,
     pub(super) attributions: Arc<Attributions>,
@@ -103,6 +106,7 @@ pub(super) struct Stage<'a> {
 impl Stage<'_> {
     /// Does what is due, and tells how long nothing else will be.
     fn tick(&mut self, now: Instant) -> Duration {
+        self.follow_policy(now);
         self.gaps.report(&mut self.batcher, now);
         self.policy.tick(now, &mut self.batcher);
         self.batcher.tick(now);
@@ -116,6 +120,14 @@ impl Stage<'_> {
         due.map_or(idle, |due| due.saturating_duration_since(now).min(idle))
     }
 
+    /// Goes on with the policy in force, if that is another one by now.
+    fn follow_policy(&mut self, now: Instant) {
+        if let Some((generation, policy)) = self.policy_in_force.newer(self.policy_generation) {
+            self.policy.replace(&policy, now, &mut self.batcher);
+            self.policy_generation = generation;
+        }
+    }
+
     /// Passes on what the socket counted since the last time.
     fn socket_loss(&mut self, loss: &Loss) {
         self.ledger.socket(loss, &self.seen);
@@ -125,6 +137,7 @@ impl Stage<'_> {
     fn batch(&mut self, batch: &mut Batch<'_>) {
         self.resolver.refresh();
         let now = Instant::now();
+        self.follow_policy(now);
         let observed = unix_nano(SystemTime::now());
         let logged = LogTime {
             after: self.logged_after(batch.last_empty_ns()),

@@ -11,6 +11,7 @@ use super::account::Accounts;
 use super::netns::{Change, Event, Fleet, Hints, Named, Namespace, Scanner, Schedule};
 use super::reader::Reader;
 use super::{Agent, RunError, signals};
+use crate::settings::Given;
 
 /// How often to look whether the output is still there, and for signs of change.
 const WATCH: Duration = Duration::from_millis(50);
@@ -30,15 +31,15 @@ impl Agent<'_> {
         opened: Vec<Opened<'env>>,
         mut signals: Signals,
     ) -> Result<(), RunError> {
-        let accounts = self.accounts()?;
+        let accounts = self.accounts(self.args.account_interval)?;
         let (send, events) = channel();
         let handle = signals.handle();
         scope(|scope| {
-            let stop = send.clone();
+            let (asks, has_file) = (send.clone(), self.args.config.is_some());
             let signal_thread = scope.spawn(move || {
-                if let Some(signal) = signals.forever().next() {
+                for signal in signals.forever() {
                     // Nobody listens once the main loop has ended.
-                    let _ = stop.send(Event::Stop(signals::name(signal)));
+                    let _ = asks.send(signals::event(signal, has_file));
                 }
             });
             let mut main = Main::new(self, named, Fleet::new(self, scope, send), accounts);
@@ -52,14 +53,16 @@ impl Agent<'_> {
     }
 }
 
-struct Main<'scope, 'env> {
-    agent: &'env Agent<'env>,
+pub(super) struct Main<'scope, 'env> {
+    pub(super) agent: &'env Agent<'env>,
+    /// The settings as far as they are in force; `agent` has those of the start.
+    pub(super) in_force: Given,
     named: Vec<Named>,
     scanner: Option<Scanner>,
-    fleet: Fleet<'scope, 'env>,
+    pub(super) fleet: Fleet<'scope, 'env>,
     hints: Option<Hints>,
-    schedule: Schedule,
-    accounts: Option<Accounts>,
+    pub(super) schedule: Schedule,
+    pub(super) accounts: Option<Accounts>,
     told_hidden: bool,
     told_blind: bool,
 }
@@ -76,6 +79,7 @@ impl<'scope, 'env> Main<'scope, 'env> {
             hints: None,
             schedule: Schedule::new(agent.args.netns_interval, Instant::now()),
             accounts,
+            in_force: agent.settings.given.clone(),
             agent,
             named,
             fleet,
@@ -118,6 +122,7 @@ impl<'scope, 'env> Main<'scope, 'env> {
         while !(self.fleet.halted() && self.fleet.is_empty()) {
             match events.recv_timeout(WATCH) {
                 Ok(Event::Stop(why)) => self.fleet.halt(why),
+                Ok(Event::Reload) => self.reload(),
                 Ok(Event::Ended(inode)) => {
                     // There is room for another one, or it was found again meanwhile.
                     self.schedule.hint(Instant::now());

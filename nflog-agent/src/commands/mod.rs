@@ -3,6 +3,7 @@
 //! A command writes its result to standard output; what goes wrong is a [`CommandError`], with the exit code that belongs to it.
 
 mod completions;
+mod config_schema;
 
 use std::io;
 
@@ -41,6 +42,7 @@ pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
         // Has settings beside its arguments: `agent::run`.
         Command::Run(_) => Ok(0),
         Command::Completions(args) => completions::print(args),
+        Command::ConfigSchema => config_schema::print(),
     };
     match done {
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),

@@ -19,7 +19,7 @@ use super::{Decision, Policy, Rule, presets};
 use crate::owner::{Method, Reason};
 use crate::record::{Direction, LoggingRule, Severity, protocol_number};
 
-const HOOKS: [&str; 8] = [
+pub(super) const HOOKS: [&str; 8] = [
     "prerouting",
     "input",
     "forward",
@@ -29,7 +29,7 @@ const HOOKS: [&str; 8] = [
     "egress",
     "unknown",
 ];
-const FAMILIES: [&str; 6] = ["inet", "inet6", "arp", "netdev", "bridge", "unknown"];
+pub(super) const FAMILIES: [&str; 6] = ["inet", "inet6", "arp", "netdev", "bridge", "unknown"];
 const MAX_BURST: u32 = 1_000_000;
 const MAX_KEYS: u32 = 1 << 20;
 const MAX_FLOWS: u32 = 1 << 20;

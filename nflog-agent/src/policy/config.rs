@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::schema;
+
 /// The tables `[[prefix]]` and `[[rule]]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyConfig {
     /// What prefixes mean: the first that matches.
@@ -16,10 +19,12 @@ pub struct PolicyConfig {
 }
 
 /// A `[[prefix]]`: exactly one of `preset`, `template` and `regex`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("oneOf" = [{ "required": ["preset"] }, { "required": ["template"] }, { "required": ["regex"] }]))]
 pub struct PrefixConfig {
     /// Name of a firewall whose prefixes are known.
+    #[schemars(schema_with = "schema::presets")]
     pub preset: Option<String>,
     /// The prefix with `{action}`, `{chain}`, `{id}`, `{policy}` and `{*}` (anything) in it.
     pub template: Option<String>,
@@ -34,11 +39,12 @@ pub struct PrefixConfig {
     /// The policy where the pattern gives none.
     pub policy: Option<String>,
     /// `trace`, `debug`, `info`, `warn`, `error` or `fatal`, of records whose prefix matches; without it by their action.
+    #[schemars(schema_with = "schema::severities")]
     pub severity: Option<String>,
 }
 
 /// A `[[rule]]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
     /// Name in metrics, reports and errors.
@@ -52,7 +58,7 @@ pub struct RuleConfig {
 }
 
 /// All that is given must match; of a list one.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct MatchConfig {
     /// NFLOG group.
@@ -68,10 +74,13 @@ pub struct MatchConfig {
     /// `nflog.rule.policy`, with `*` and `?`.
     pub policy: Values,
     /// `prerouting`, `input`, ..
+    #[schemars(schema_with = "schema::hooks")]
     pub hook: Values,
     /// `receive` or `transmit`.
+    #[schemars(schema_with = "schema::directions")]
     pub direction: Values,
     /// `inet`, `inet6`, ..
+    #[schemars(schema_with = "schema::families")]
     pub family: Values,
     /// IANA keyword in lower case, or number.
     pub protocol: Values,
@@ -88,8 +97,10 @@ pub struct MatchConfig {
     /// Name of the device, or of the bridge port, it goes out on, with `*` and `?`.
     pub out_interface: Values,
     /// `nflog.owner.method`.
+    #[schemars(schema_with = "schema::owner_methods")]
     pub owner_method: Values,
     /// `nflog.owner.reason`.
+    #[schemars(schema_with = "schema::owner_reasons")]
     pub owner_reason: Values,
     /// `process.executable.name`, with `*` and `?`.
     pub process_name: Values,
@@ -110,7 +121,7 @@ pub struct MatchConfig {
 }
 
 /// What becomes of a packet.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Then {
     /// It leaves.
@@ -118,7 +129,7 @@ pub enum Then {
     /// It is counted, as filtered.
     Drop,
     /// One of so many leaves.
-    Sample(u32),
+    Sample(#[schemars(range(min = 1))] u32),
     /// It leaves unless there are too many.
     Limit(LimitConfig),
     /// It leaves together with others of its flow.
@@ -126,7 +137,7 @@ pub enum Then {
 }
 
 /// A limit.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LimitConfig {
     /// `100/s`, `20/m`, `5/h`.
@@ -143,7 +154,7 @@ pub struct LimitConfig {
 }
 
 /// What has a limit of its own, within one network namespace.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Per {
     /// The configuration's rule.
@@ -160,7 +171,7 @@ pub enum Per {
 }
 
 /// How packets are put together.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct AggregateConfig {
     /// A flow's record leaves at the latest so long after its first packet; `10s` without it.

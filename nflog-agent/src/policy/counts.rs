@@ -1,50 +1,78 @@
 //! How many packets each rule of the configuration matched and withheld, over all namespaces.
+//!
+//! Counts are by name and never fall: a rule that a reload leaves out keeps what it counted, and one of that name goes on from there.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Policy;
 use crate::telemetry::metrics::{CounterFamily, Instrument};
 
 /// Counts by rule.
-#[derive(Debug)]
-pub struct RuleCounts(Vec<Counts>);
+#[derive(Debug, Default)]
+pub struct RuleCounts(Mutex<Vec<Arc<RuleCount>>>);
 
+/// Counts of one rule.
 #[derive(Debug)]
-struct Counts {
+pub(super) struct RuleCount {
     name: Box<str>,
     matched: AtomicU64,
     withheld: AtomicU64,
 }
 
+impl RuleCount {
+    pub(super) fn matched(&self) {
+        self.matched.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn withheld(&self) {
+        self.withheld.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl RuleCounts {
-    pub(super) fn new(names: Vec<Box<str>>) -> Self {
-        let counts = |name| Counts {
-            name,
-            matched: AtomicU64::new(0),
-            withheld: AtomicU64::new(0),
+    /// Those of a policy's rules, in their order; new ones begin at 0.
+    pub(super) fn of(&self, policy: &Policy) -> Box<[Arc<RuleCount>]> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = |name: &str| {
+            if let Some(known) = all.iter().find(|count| &*count.name == name) {
+                return Arc::clone(known);
+            }
+            let new = Arc::new(RuleCount {
+                name: name.into(),
+                matched: AtomicU64::new(0),
+                withheld: AtomicU64::new(0),
+            });
+            all.push(Arc::clone(&new));
+            new
         };
-        Self(names.into_iter().map(counts).collect())
+        policy.rules.iter().map(|rule| count(&rule.name)).collect()
     }
 
-    pub(super) fn matched(&self, rule: usize) {
-        self.0[rule].matched.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn withheld(&self, rule: usize) {
-        self.0[rule].withheld.fetch_add(1, Ordering::Relaxed);
+    /// How many names there are, those of a policy that is not in force yet with them.
+    #[must_use]
+    pub fn names_with(&self, policy: &Policy) -> usize {
+        let all = self.all();
+        let known = |name: &str| all.iter().any(|count| &*count.name == name);
+        let new = policy.rules.iter().filter(|rule| !known(&rule.name));
+        all.len() + new.count()
     }
 
     /// Whether there are no rules.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+
+    fn all(&self) -> Vec<Arc<RuleCount>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// As metrics.
     #[must_use]
     pub fn metrics(self: &Arc<Self>) -> [CounterFamily; 2] {
-        let family = |name, description, count: fn(&Counts) -> &AtomicU64| {
+        let family = |name, description, count: fn(&RuleCount) -> &AtomicU64| {
             let counts = Arc::clone(self);
             CounterFamily {
                 name,
@@ -53,8 +81,8 @@ impl RuleCounts {
                 description,
                 label: Some("rule"),
                 read: Box::new(move |observe| {
-                    for rule in &counts.0 {
-                        observe(&rule.name, count(rule).load(Ordering::Relaxed));
+                    for rule in counts.all() {
+                        observe(&rule.name, count(&rule).load(Ordering::Relaxed));
                     }
                 }),
             }
@@ -77,7 +105,7 @@ impl RuleCounts {
 /// `scans: 12 matched, 3 withheld; rule 2: 0 matched, 0 withheld`.
 impl fmt::Display for RuleCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, rule) in self.0.iter().enumerate() {
+        for (at, rule) in self.all().iter().enumerate() {
             write!(
                 f,
                 "{}{}: {} matched, {} withheld",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::counts::RuleCount;
 use super::flows::Flows;
 use super::limit::Limiter;
 use super::prefix::Known;
@@ -28,7 +29,9 @@ pub trait Out {
 #[derive(Debug)]
 pub struct Engine {
     policy: Arc<Policy>,
-    counts: Arc<RuleCounts>,
+    all_counts: Arc<RuleCounts>,
+    /// One for each rule.
+    counts: Box<[Arc<RuleCount>]>,
     ledger: Arc<Ledger>,
     netns: u32,
     known: Known,
@@ -64,22 +67,24 @@ impl Engine {
         netns: u32,
         now: Instant,
     ) -> Self {
-        let state = |(at, decision): (u64, &Decision)| match decision {
-            Decision::Keep => State::Keep,
-            Decision::Drop => State::Drop,
-            Decision::Sample(n) => State::Sample(*n, Sampler::new(*n, u64::from(netns) << 32 | at)),
-            Decision::Limit(spec) => State::Limit(Limiter::new(*spec), Pending::default()),
-            Decision::Aggregate(limits) => State::Aggregate(Flows::new(*limits, ledger.account(), now)),
-        };
-        let decisions = policy.rules.iter().map(|rule| &rule.decision);
         Self {
-            states: (0..).zip(decisions).map(state).collect(),
+            states: states(policy, ledger, netns, now),
             policy: Arc::clone(policy),
-            counts: Arc::clone(counts),
+            counts: counts.of(policy),
+            all_counts: Arc::clone(counts),
             ledger: Arc::clone(ledger),
             netns,
             known: Known::default(),
         }
+    }
+
+    /// Goes on with another policy: flows end and what limits held back is reported, as at the end; limits begin anew.
+    pub fn replace(&mut self, policy: &Arc<Policy>, now: Instant, out: &mut impl Out) {
+        self.close(now, out);
+        self.states = states(policy, &self.ledger, self.netns, now);
+        self.counts = self.all_counts.of(policy);
+        self.known = Known::default();
+        self.policy = Arc::clone(policy);
     }
 
     /// What a prefix says of its rule, to be put into the record; `None` if no pattern matches.
@@ -93,7 +98,7 @@ impl Engine {
         let Some(at) = rules.iter().position(|rule| rule.matches.matches(record)) else {
             return out.packet(record, now);
         };
-        self.counts.matched(at);
+        self.counts[at].matched();
         let withheld = match &mut self.states[at] {
             State::Keep => None,
             State::Drop => Some(Withheld::Filtered),
@@ -127,7 +132,7 @@ impl Engine {
             None => out.packet(record, now),
             Some(why) => {
                 self.ledger.withhold(why);
-                self.counts.withheld(at);
+                self.counts[at].withheld();
             }
         }
     }
@@ -166,6 +171,18 @@ impl Engine {
             }
         }
     }
+}
+
+fn states(policy: &Policy, ledger: &Arc<Ledger>, netns: u32, now: Instant) -> Vec<State> {
+    let state = |(at, decision): (u64, &Decision)| match decision {
+        Decision::Keep => State::Keep,
+        Decision::Drop => State::Drop,
+        Decision::Sample(n) => State::Sample(*n, Sampler::new(*n, u64::from(netns) << 32 | at)),
+        Decision::Limit(spec) => State::Limit(Limiter::new(*spec), Pending::default()),
+        Decision::Aggregate(limits) => State::Aggregate(Flows::new(*limits, ledger.account(), now)),
+    };
+    let decisions = policy.rules.iter().map(|rule| &rule.decision);
+    (0..).zip(decisions).map(state).collect()
 }
 
 impl Pending {

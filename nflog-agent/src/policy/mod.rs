@@ -23,7 +23,8 @@
 //!
 //! Invariants: reads records and nothing else: no I/O, no clock; a packet leaves, waits in a flow, or is counted as withheld, exactly
 //! one of them; records about losses do not pass here, so nothing here hides a loss; after warm-up a packet costs no allocation,
-//! unless it begins a flow. Each network namespace has an [`Engine`] of its own: limits and flows are per namespace.
+//! unless it begins a flow. Each network namespace has an [`Engine`] of its own: limits and flows are per namespace. They follow the
+//! policy that is [`InForce`]; when that is replaced, flows end, what limits held back is reported, and counts go on by name.
 
 mod bucket;
 mod compile;
@@ -33,11 +34,13 @@ mod engine;
 mod error;
 mod flows;
 mod glob;
+mod in_force;
 mod limit;
 mod matches;
 mod prefix;
 mod presets;
 mod sample;
+mod schema;
 
 use std::sync::Arc;
 
@@ -47,6 +50,7 @@ pub use config::{
 pub use counts::RuleCounts;
 pub use engine::{Engine, Out};
 pub use error::{Place, PolicyError, PolicyErrors, PolicyProblem};
+pub use in_force::InForce;
 pub use presets::{PRESETS, Preset};
 
 use flows::FlowLimits;
@@ -71,9 +75,9 @@ impl Policy {
     /// Counters for its rules.
     #[must_use]
     pub fn counts(&self) -> Arc<RuleCounts> {
-        Arc::new(RuleCounts::new(
-            self.rules.iter().map(|rule| rule.name.clone()).collect(),
-        ))
+        let counts = RuleCounts::default();
+        counts.of(self);
+        Arc::new(counts)
     }
 }
 

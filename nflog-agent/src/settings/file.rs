@@ -16,10 +16,10 @@ use crate::export::{OtlpConfig, Signal, detect_resource};
 use crate::policy::{Place, Policy, PolicyConfig};
 
 const SERVICE_NAME: &str = "service.name";
-const OTLP: &str = "otlp";
-const RESOURCE: &str = "resource";
-const PREFIX: &str = "prefix";
-const RULE: &str = "rule";
+pub(super) const OTLP: &str = "otlp";
+pub(super) const RESOURCE: &str = "resource";
+pub(super) const PREFIX: &str = "prefix";
+pub(super) const RULE: &str = "rule";
 const TABLES: [&str; 4] = [OTLP, RESOURCE, PREFIX, RULE];
 
 /// What a file says.
@@ -29,6 +29,8 @@ pub(super) struct File {
     /// Variables of the OpenTelemetry specification.
     pub(super) variables: BTreeMap<String, String>,
     pub(super) policy: Policy,
+    /// The policy as it is written.
+    pub(super) written: PolicyConfig,
 }
 
 impl File {
@@ -47,7 +49,6 @@ impl File {
             text: &text,
             file: Self::default(),
             keys: BTreeMap::new(),
-            policy: PolicyConfig::default(),
             prefixes: Vec::new(),
             rules: Vec::new(),
             errors: Vec::new(),
@@ -76,7 +77,6 @@ struct Reader<'a> {
     file: File,
     /// Where each variable comes from: its key, and the offset of that.
     keys: BTreeMap<String, (String, usize)>,
-    policy: PolicyConfig,
     prefixes: Vec<Spot>,
     rules: Vec<Spot>,
     errors: Vec<FileError>,
@@ -95,8 +95,8 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 OTLP => self.otlp("", OTLP, value),
                 RESOURCE => self.resource(value),
-                PREFIX => (self.policy.prefix, self.prefixes) = self.tables(PREFIX, value),
-                RULE => (self.policy.rule, self.rules) = self.tables(RULE, value),
+                PREFIX => (self.file.written.prefix, self.prefixes) = self.tables(PREFIX, value),
+                RULE => (self.file.written.rule, self.rules) = self.tables(RULE, value),
                 name if names.iter().any(|known| known == name) => self.flag(name, value),
                 name => {
                     let known = names.iter().map(String::as_str).chain(TABLES);
@@ -164,7 +164,7 @@ impl Reader<'_> {
 
     /// Checks the policy; its numbers of tables become those of the file.
     fn compile(&mut self) {
-        let errors = match self.policy.compile() {
+        let errors = match self.file.written.compile() {
             Ok(policy) => {
                 self.file.policy = policy;
                 return;

@@ -1,12 +1,13 @@
 //! Keys that are flags of `run`: each is checked by the flag's own parser, then becomes the flag's default.
 
 use clap::builder::Resettable;
-use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _};
 
 use super::error::Problem;
 use crate::cli::{Cli, usage_parts};
 
-const SUBCOMMAND: &str = "run";
+/// The command whose flags these are.
+pub(super) const RUN: &str = "run";
 /// Flags that have no place in a file.
 const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 
@@ -21,19 +22,31 @@ pub(super) struct Flag {
 
 /// The long names of all flags that a file may set.
 pub(super) fn names() -> Vec<String> {
-    let command = run_command();
-    let names = command.get_arguments().filter_map(Arg::get_long);
-    names
-        .filter(|name| !NOT_IN_FILES.contains(name))
-        .map(str::to_owned)
+    arguments()
+        .filter_map(|arg| arg.get_long().map(str::to_owned))
         .collect()
+}
+
+/// What was given for each of them, by its long name; several values with commas between them.
+pub(super) fn given(run: &ArgMatches) -> impl Iterator<Item = (String, String)> {
+    arguments().filter_map(|arg| {
+        let values = run.try_get_raw(arg.get_id().as_str()).ok()??;
+        let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+        Some((arg.get_long()?.to_owned(), values.join(",")))
+    })
+}
+
+/// All flags that a file may set.
+pub(super) fn arguments() -> impl Iterator<Item = Arg> {
+    let run = run_command();
+    let all: Vec<_> = run.get_arguments().cloned().collect();
+    all.into_iter()
+        .filter(|arg| arg.get_long().is_some_and(|name| !NOT_IN_FILES.contains(&name)))
 }
 
 /// Is the flag a switch, without a value?
 pub(super) fn is_switch(name: &str) -> bool {
-    run_command()
-        .get_arguments()
-        .any(|arg| arg.get_long() == Some(name) && is_set_true(arg))
+    arguments().any(|arg| arg.get_long() == Some(name) && is_set_true(&arg))
 }
 
 /// What the flag's own parser has against it.
@@ -48,7 +61,7 @@ pub(super) fn check_together(flags: &[Flag]) -> Result<(), Problem> {
 
 /// The command line's parser with the flags as defaults: the command line and the environment come first.
 pub(super) fn as_defaults(command: Command, flags: Vec<Flag>) -> Command {
-    command.mut_subcommand(SUBCOMMAND, |run| {
+    command.mut_subcommand(RUN, |run| {
         let mut flags = flags;
         run.mut_args(|arg| {
             let of_arg = flags.iter_mut().find(|flag| arg.get_long() == Some(&flag.name));
@@ -66,14 +79,14 @@ fn run_command() -> Command {
     let mut command = Cli::command();
     // Gives every argument what clap adds.
     command.build();
-    match command.find_subcommand(SUBCOMMAND) {
+    match command.find_subcommand(RUN) {
         Some(run) => run.clone(),
         None => command,
     }
 }
 
 fn parse(flags: &[Flag], alone: bool) -> Result<(), Problem> {
-    let command = Cli::command().mut_subcommand(SUBCOMMAND, |run| {
+    let command = Cli::command().mut_subcommand(RUN, |run| {
         run.mut_args(|arg| {
             let arg = arg.required(false).env(Resettable::Reset);
             if alone {
@@ -91,7 +104,7 @@ fn parse(flags: &[Flag], alone: bool) -> Result<(), Problem> {
             value => Some(format!("--{}={value}", flag.name)),
         })
     });
-    let start = ["nflog-agent", SUBCOMMAND].map(str::to_owned);
+    let start = ["nflog-agent", RUN].map(str::to_owned);
     match command.try_get_matches_from(start.into_iter().chain(arguments)) {
         Ok(_) => Ok(()),
         Err(error) => Err(Problem::Flag(text(&error))),
@@ -104,6 +117,6 @@ fn text(error: &clap::Error) -> String {
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
-fn is_set_true(arg: &Arg) -> bool {
+pub(super) fn is_set_true(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::SetTrue)
 }

@@ -23,11 +23,16 @@
 //!
 //! The tables `[[prefix]]` and `[[rule]]` are described at [`policy`](crate::policy).
 //!
-//! Everything that is wrong with the file is said at once, with the lines; nothing in it is ignored.
+//! Everything that is wrong with the file is said at once, with the lines; nothing in it is ignored. [`schema()`] is its JSON Schema.
+//!
+//! On SIGHUP the agent reads all of it again. `[[prefix]]`, `[[rule]]`, `account-interval`, `netns-interval` and `max-netns` are in force
+//! from then on; what else has changed is named, and waits for a restart. If anything is wrong, all of that is said and nothing changes.
 
+mod changes;
 mod error;
 mod file;
 mod flags;
+mod schema;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -38,9 +43,11 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command, RunArgs};
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyConfig};
+pub use changes::{Change, Given};
 pub use error::{FileError, FileErrors, Problem};
 use file::File;
+pub use schema::schema;
 
 /// What the operator asked for.
 #[derive(Clone, Debug)]
@@ -49,7 +56,10 @@ pub struct Settings {
     pub args: RunArgs,
     /// What prefixes mean, and which records leave.
     pub policy: Arc<Policy>,
+    /// What they are, to be compared with what they are when they are read again.
+    pub given: Given,
     variables: BTreeMap<String, String>,
+    arguments: Vec<OsString>,
 }
 
 impl Settings {
@@ -60,6 +70,33 @@ impl Settings {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
             .or_else(|| self.variables.get(name).map(OsString::from))
+    }
+
+    /// Reads the same command line and environment, and what is in the configuration file by now.
+    ///
+    /// # Errors
+    /// As at the first time.
+    pub fn read_again(&self) -> Result<Self, SettingsError> {
+        match read(self.arguments.iter().cloned())? {
+            Asked::Run(settings) => Ok(*settings),
+            // The same arguments ask for the same command.
+            Asked::Other(_) => Ok(self.clone()),
+        }
+    }
+
+    /// Adds what clap does not know.
+    fn complete(&mut self, written: &PolicyConfig) {
+        for (variable, key) in variables::keys() {
+            if let Some(value) = self.variable(&variable) {
+                self.given.add(&key, value.to_string_lossy().into_owned());
+            }
+        }
+        if !written.prefix.is_empty() {
+            self.given.add(file::PREFIX, format!("{:?}", written.prefix));
+        }
+        if !written.rule.is_empty() {
+            self.given.add(file::RULE, format!("{:?}", written.rule));
+        }
     }
 }
 
@@ -91,23 +128,29 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
     let arguments: Vec<_> = arguments.collect();
     let mut command = Cli::command();
     let mut variables = BTreeMap::new();
-    let mut policy = Policy::default();
+    let (mut policy, mut written) = (Policy::default(), PolicyConfig::default());
     if let Some(path) = path(&arguments) {
         let file = File::read(&path)?;
         command = flags::as_defaults(command, file.flags);
         variables = file.variables;
-        policy = file.policy;
+        (policy, written) = (file.policy, file.written);
     }
     let matches = command.try_get_matches_from_mut(&arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok(match cli.command {
-        Command::Run(args) => Asked::Run(Box::new(Settings {
-            args: *args,
-            policy: Arc::new(policy),
-            variables,
-        })),
-        other => Asked::Other(other),
-    })
+    let args = match cli.command {
+        Command::Run(args) => *args,
+        other => return Ok(Asked::Other(other)),
+    };
+    let given = matches.subcommand_matches(flags::RUN);
+    let mut settings = Settings {
+        args,
+        policy: Arc::new(policy),
+        given: given.map(Given::new).unwrap_or_default(),
+        variables,
+        arguments,
+    };
+    settings.complete(&written);
+    Ok(Asked::Run(Box::new(settings)))
 }
 
 /// The file that a command line, right or wrong, or the environment names.

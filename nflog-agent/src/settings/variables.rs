@@ -51,3 +51,17 @@ fn encode(text: &str, out: &mut String) {
         }
     }
 }
+
+/// Each variable that a file can set, and its key there.
+pub(super) fn keys() -> impl Iterator<Item = (String, String)> {
+    let signals = [("", "otlp"), ("LOGS", "otlp.logs"), ("METRICS", "otlp.metrics")];
+    let of_signals = signals.into_iter().flat_map(|(signal, table)| {
+        OTLP.iter()
+            .map(move |(key, suffix)| (otlp(signal, suffix), format!("{table}.{key}")))
+    });
+    let resource = [
+        (SERVICE_NAME, "resource.\"service.name\""),
+        (RESOURCE_ATTRIBUTES, "resource"),
+    ];
+    of_signals.chain(resource.map(|(variable, key)| (variable.to_owned(), key.to_owned())))
+}

@@ -9,6 +9,7 @@ mod support;
 
 mod attribution;
 mod conservation;
+mod console;
 mod errors;
 mod nat;
 mod netns;
@@ -16,6 +17,7 @@ mod older;
 mod otlp;
 #[allow(dead_code, reason = "shared with the attribution matrix")]
 mod program;
+mod reload;
 mod seen;
 mod workload;
 

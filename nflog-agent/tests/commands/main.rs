@@ -2,6 +2,7 @@
 #![cfg(feature = "agent")]
 
 mod completions;
+mod config_schema;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

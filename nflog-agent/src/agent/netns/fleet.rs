@@ -29,6 +29,8 @@ const NAMED: usize = 5;
 pub(in crate::agent) enum Event {
     /// Stop, and why.
     Stop(&'static str),
+    /// Read the configuration again.
+    Reload,
     /// The reader of the namespace with this number has ended.
     Ended(u32),
 }
@@ -77,6 +79,8 @@ pub(in crate::agent) struct Fleet<'scope, 'env> {
     members: HashMap<u32, Member<'scope>>,
     /// Said to have no room.
     over_limit: HashSet<u32>,
+    /// How many may be read.
+    limit: u32,
     halted: bool,
 }
 
@@ -93,6 +97,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
             counts: Arc::clone(agent.counts()),
             members: HashMap::new(),
             over_limit: HashSet::new(),
+            limit: agent.args.max_netns,
             halted: false,
         }
     }
@@ -104,6 +109,20 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
 
     pub(in crate::agent) const fn halted(&self) -> bool {
         self.halted
+    }
+
+    /// Lets so many be read from now on; those that are stay.
+    pub(in crate::agent) const fn allow(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
+    /// Lets readers look at once whether there is anything to do.
+    pub(in crate::agent) fn wake(&self) {
+        for member in self.members.values() {
+            if let State::Reading(running) = &member.state {
+                running.wake();
+            }
+        }
     }
 
     /// Starts a reader that the configuration asks for.
@@ -219,7 +238,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
             if self.members.contains_key(&inode) {
                 continue;
             }
-            let limit = usize::try_from(self.agent.args.max_netns).unwrap_or(usize::MAX);
+            let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
             if self.members.len() < limit {
                 self.over_limit.remove(&inode);
                 self.take(inode, found);
@@ -251,7 +270,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
         };
         tracing::warn!(
             "not read, as --max-netns {} are: {}{more}",
-            self.agent.args.max_netns,
+            self.limit,
             places[..places.len().min(NAMED)].join(", ")
         );
     }
@@ -386,8 +405,12 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
 impl Running<'_> {
     fn end(&self) {
         self.stop.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Err(error) = self.waker.wake() {
-            tracing::warn!("cannot wake a reader, it stops within seconds: {error}");
+            tracing::warn!("cannot wake a reader, it looks within seconds: {error}");
         }
     }
 }

@@ -37,6 +37,13 @@ impl Schedule {
         }
     }
 
+    /// Another interval; the next look is due `now`.
+    pub(in crate::agent) const fn set_interval(&mut self, interval: Duration, now: Instant) {
+        self.interval = interval;
+        self.pause = interval;
+        self.next = now;
+    }
+
     /// Something hints at a change.
     pub(in crate::agent) fn hint(&mut self, now: Instant) {
         self.next = self.next.min(now + SETTLE);
