@@ -32,7 +32,7 @@ const WAIT: Duration = Duration::from_millis(2);
 pub enum ReplayError {
     /// The output cannot be set up, or not be written.
     #[error(transparent)]
-    Output(#[from] RunError),
+    Output(Box<RunError>),
     /// A file cannot be opened.
     #[error("cannot open {}: {source}", path.display())]
     Open {
@@ -55,6 +55,12 @@ pub enum ReplayError {
         /// How many.
         lost: u64,
     },
+}
+
+impl From<RunError> for ReplayError {
+    fn from(error: RunError) -> Self {
+        Self::Output(Box::new(error))
+    }
 }
 
 impl ReplayError {

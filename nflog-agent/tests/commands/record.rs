@@ -158,6 +158,8 @@ fn a_replay_waits_for_its_reader_and_loses_nothing() {
         .spawn()
         .unwrap();
     let each = replayed(&[&files[0]]).len();
+    // So that the queue is full before the first record is read.
+    std::thread::sleep(std::time::Duration::from_secs(1));
     let mut records = 0;
     let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
     for line in lines {
