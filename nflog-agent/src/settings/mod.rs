@@ -42,7 +42,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::{Cli, Command, RunArgs};
+use crate::cli::{Cli, Command, ReplayArgs, RunArgs};
 use crate::policy::{Policy, PolicyConfig};
 pub use changes::{Change, Given};
 pub use error::{FileError, FileErrors, Problem};
@@ -51,9 +51,9 @@ pub use schema::schema;
 
 /// What the operator asked for.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct Settings<A = RunArgs> {
     /// Flags, wherever they were set.
-    pub args: RunArgs,
+    pub args: A,
     /// What prefixes mean, and which records leave.
     pub policy: Arc<Policy>,
     /// What they are, to be compared with what they are when they are read again.
@@ -62,7 +62,7 @@ pub struct Settings {
     arguments: Vec<OsString>,
 }
 
-impl Settings {
+impl<A> Settings<A> {
     /// A variable of the OpenTelemetry specification, from the environment or else from the file. Empty in the environment means unset,
     /// as the specification has it.
     #[must_use]
@@ -71,7 +71,9 @@ impl Settings {
             .filter(|value| !value.is_empty())
             .or_else(|| self.variables.get(name).map(OsString::from))
     }
+}
 
+impl Settings {
     /// Reads the same command line and environment, and what is in the configuration file by now.
     ///
     /// # Errors
@@ -80,7 +82,7 @@ impl Settings {
         match read(self.arguments.iter().cloned())? {
             Asked::Run(settings) => Ok(*settings),
             // The same arguments ask for the same command.
-            Asked::Other(_) => Ok(self.clone()),
+            Asked::Replay(_) | Asked::Other(_) => Ok(self.clone()),
         }
     }
 
@@ -96,6 +98,18 @@ impl Settings {
         }
         if !written.rule.is_empty() {
             self.given.add(file::RULE, format!("{:?}", written.rule));
+        }
+    }
+}
+
+impl Settings<()> {
+    fn with<A>(self, args: A) -> Settings<A> {
+        Settings {
+            args,
+            policy: self.policy,
+            given: self.given,
+            variables: self.variables,
+            arguments: self.arguments,
         }
     }
 }
@@ -116,6 +130,8 @@ pub enum SettingsError {
 pub enum Asked {
     /// `run`, with all that belongs to it.
     Run(Box<Settings>),
+    /// `replay`, likewise.
+    Replay(Box<Settings<ReplayArgs>>),
     /// Another command.
     Other(Command),
 }
@@ -131,26 +147,29 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
     let (mut policy, mut written) = (Policy::default(), PolicyConfig::default());
     if let Some(path) = path(&arguments) {
         let file = File::read(&path)?;
-        command = flags::as_defaults(command, file.flags);
+        command = flags::as_defaults(command, &file.flags);
         variables = file.variables;
         (policy, written) = (file.policy, file.written);
     }
     let matches = command.try_get_matches_from_mut(&arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    let args = match cli.command {
-        Command::Run(args) => *args,
-        other => return Ok(Asked::Other(other)),
-    };
-    let given = matches.subcommand_matches(flags::RUN);
-    let mut settings = Settings {
-        args,
+    let given = matches.subcommand_matches(flags::RUN).map(Given::new);
+    let settings = Settings {
+        args: (),
         policy: Arc::new(policy),
-        given: given.map(Given::new).unwrap_or_default(),
+        given: given.unwrap_or_default(),
         variables,
         arguments,
     };
-    settings.complete(&written);
-    Ok(Asked::Run(Box::new(settings)))
+    Ok(match cli.command {
+        Command::Run(args) => {
+            let mut settings = settings.with(*args);
+            settings.complete(&written);
+            Asked::Run(Box::new(settings))
+        }
+        Command::Replay(args) => Asked::Replay(Box::new(settings.with(args))),
+        other => Asked::Other(other),
+    })
 }
 
 /// The file that a command line, right or wrong, or the environment names.
@@ -180,7 +199,7 @@ mod tests {
             .chain(arguments.iter().map(OsString::from));
         match read(arguments)? {
             Asked::Run(settings) => Ok(*settings),
-            Asked::Other(command) => panic!("{command:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
