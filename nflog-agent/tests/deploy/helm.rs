@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::tools::{deploy, documents, keys, read, scratch, strings, tool, verdict};
+use super::tools::{assert_strictly_valid, deploy, documents, keys, read, scratch, strings, tool, verdict};
 
 const CHART: &str = "helm/nflog-agent";
 
@@ -50,7 +50,7 @@ fn helm(arguments: &[&str]) -> (bool, String) {
     )
 }
 
-fn template(arguments: &[&str]) -> (bool, String) {
+pub(crate) fn template(arguments: &[&str]) -> (bool, String) {
     let chart = deploy(CHART).display().to_string();
     let fixed = ["template", "nflog-agent", &chart, "--namespace", "nflog-agent"];
     helm(&[&fixed, arguments].concat())
@@ -76,6 +76,13 @@ pub(crate) fn one(kind: &str, yaml: &str) -> Value {
 
 fn container(daemonset: &Value) -> &Value {
     &daemonset["spec"]["template"]["spec"]["containers"][0]
+}
+
+/// The value of a variable of the container.
+fn variable(daemonset: &Value, name: &str) -> String {
+    let variables = container(daemonset)["env"].as_array().unwrap();
+    let found = variables.iter().find(|variable| variable["name"] == name);
+    found.unwrap()["value"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -104,9 +111,44 @@ fn the_chart_renders_as_its_golden_files() {
 #[test]
 fn what_the_chart_renders_passes_the_strict_kubernetes_schema() {
     for (case, _) in CASES {
-        let (_directory, path) = scratch("rendered.yaml", &rendered(case));
-        let (ok, text) = verdict(tool("kubernetes-validate").arg("--strict").arg(path));
-        assert!(ok && text.contains("daemonset/"), "{case}: {text}");
+        assert_strictly_valid(case, &documents(&rendered(case)));
+    }
+}
+
+/// The operator's definitions are in no package of a schema: these are the fields of its documentation.
+#[test]
+fn monitors_find_the_pods_and_their_port() {
+    for (case, kind, endpoints) in [
+        ("everything", "PodMonitor", "podMetricsEndpoints"),
+        ("own-network", "ServiceMonitor", "endpoints"),
+    ] {
+        let text = rendered(case);
+        let (monitor, daemonset) = (one(kind, &text), one("DaemonSet", &text));
+        let spec = &monitor["spec"];
+        assert_eq!(keys(spec), BTreeSet::from(["selector", endpoints]));
+        assert_eq!(spec["selector"], daemonset["spec"]["selector"]);
+        let endpoint = &spec[endpoints][0];
+        let known = BTreeSet::from(["port", "path", "interval", "relabelings"]);
+        assert!(keys(endpoint).is_subset(&known), "{endpoint}");
+        let port = &container(&daemonset)["ports"][0];
+        assert_eq!(endpoint["port"], port["name"]);
+        let listen = variable(&daemonset, "NFLOG_AGENT_LISTEN");
+        assert_eq!(listen, format!("$(POD_IP):{}", port["containerPort"]));
+        for probe in ["livenessProbe", "readinessProbe"] {
+            assert_eq!(container(&daemonset)[probe]["httpGet"].get("host"), None, "{case}");
+        }
+    }
+    let service = one("Service", &rendered("own-network"));
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    assert_eq!(service["spec"]["ports"][0]["name"], "metrics");
+}
+
+#[test]
+fn without_a_monitor_only_the_node_itself_can_ask() {
+    let daemonset = one("DaemonSet", &rendered("defaults"));
+    assert_eq!(variable(&daemonset, "NFLOG_AGENT_LISTEN"), "127.0.0.1:6356");
+    for probe in ["livenessProbe", "readinessProbe"] {
+        assert_eq!(container(&daemonset)[probe]["httpGet"]["host"], "127.0.0.1");
     }
 }
 
@@ -190,11 +232,13 @@ fn rights_that_are_not_needed_are_not_asked_for() {
 }
 
 #[test]
-fn a_network_policy_lets_nothing_in() {
+fn a_network_policy_lets_in_who_fetches_metrics_and_nobody_else() {
     let text = rendered("own-network");
     let policy = one("NetworkPolicy", &text);
     assert_eq!(strings(&policy["spec"]["policyTypes"]), ["Ingress", "Egress"]);
-    assert_eq!(policy["spec"].get("ingress"), None);
+    let ingress = policy["spec"]["ingress"].as_array().unwrap();
+    assert_eq!(ingress.len(), 1);
+    assert_eq!(ingress[0]["ports"], serde_json::json!([{"port": "metrics", "protocol": "TCP"}]));
     let selector = &policy["spec"]["podSelector"]["matchLabels"];
     let daemonset = one("DaemonSet", &text);
     assert_eq!(selector, &daemonset["spec"]["selector"]["matchLabels"]);
@@ -204,7 +248,7 @@ fn a_network_policy_lets_nothing_in() {
 }
 
 /// Values that are refused, and a word of what is said.
-const REFUSED: [(&[&str], &str); 8] = [
+const REFUSED: [(&[&str], &str); 9] = [
     (&["imag.tag=1"], "imag"),
     (&["image.tagg=1"], "tagg"),
     (&["config.group={70000}"], "65535"),
@@ -214,6 +258,10 @@ const REFUSED: [(&[&str], &str); 8] = [
     (
         &["networkPolicy.enabled=true"],
         "set hostNetwork to false, or the policy off",
+    ),
+    (
+        &["podMonitor.enabled=true", "serviceMonitor.enabled=true"],
+        "each pod would be scraped twice",
     ),
     (&["priorityClass.create=true"], "names that begin with system- are Kubernetes' own"),
 ];
@@ -259,6 +307,11 @@ fn the_chart_and_the_manifests_agree() {
     let text = rendered("defaults");
     let (chart, manifest) = (one("DaemonSet", &text), super::object("DaemonSet", "nflog-agent"));
     let (of_chart, of_manifest) = (container(&chart), container(&manifest));
+    let config = super::object("ConfigMap", "nflog-agent");
+    assert_eq!(
+        variable(&chart, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        config["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    );
     assert_eq!(of_chart["securityContext"], of_manifest["securityContext"]);
     assert_eq!(of_chart["resources"], of_manifest["resources"]);
     assert_eq!(of_chart["image"], of_manifest["image"]);
@@ -278,14 +331,6 @@ fn the_chart_and_the_manifests_agree() {
     ] {
         assert_eq!(chart[field], manifest[field], "{field}");
     }
-    let endpoint = of_chart["env"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|variable| variable["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT")
-        .map(|variable| &variable["value"]);
-    let config = super::object("ConfigMap", "nflog-agent");
-    assert_eq!(endpoint, Some(&config["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"]));
     let rules = |role: &Value| role["rules"].clone();
     assert_eq!(
         rules(&one("ClusterRole", &text)),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::tools::{deploy, documents, scratch, strings, tool, verdict};
+use super::tools::{assert_strictly_valid, deploy, documents, strings, tool, verdict};
 
 /// The components, and how many objects each adds to the manifests.
 const COMPONENTS: [(&str, isize); 5] = [
@@ -78,21 +78,8 @@ fn what_kustomize_makes_of_each_component_passes_the_strict_schema() {
     let production = documents(&build(&deploy("kustomize/production")));
     all.push(("production".to_owned(), production));
     for (name, objects) in all {
-        assert_valid(&name, &objects);
+        assert_strictly_valid(&name, &objects);
     }
-}
-
-/// Against the schema of Kubernetes; what has none there is of OpenShift.
-fn assert_valid(name: &str, objects: &[Value]) {
-    let (known, others): (Vec<_>, Vec<_>) = objects
-        .iter()
-        .partition(|object| object["apiVersion"] != "security.openshift.io/v1");
-    assert!(others.len() <= 1, "{name}");
-    let texts: Vec<String> = known.iter().map(ToString::to_string).collect();
-    let (_directory, path) = scratch("objects.yaml", &texts.join("\n---\n"));
-    let (ok, text) = verdict(tool("kubernetes-validate").arg("--strict").arg(path));
-    assert!(ok, "{name}: {text}");
-    assert_eq!(text.matches(" passed ").count(), known.len(), "{name}: {text}");
 }
 
 #[test]

@@ -5,6 +5,10 @@
 mod collectors;
 mod helm;
 mod kustomize;
+mod pod;
+#[allow(dead_code, reason = "shared with the agent's tests")]
+#[path = "../agent/program.rs"]
+mod program;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;

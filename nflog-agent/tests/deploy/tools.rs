@@ -78,3 +78,21 @@ pub(crate) fn scratch(name: &str, content: &str) -> (tempfile::TempDir, PathBuf)
     fs::write(&path, content).unwrap();
     (directory, path)
 }
+
+/// Kinds that are not Kubernetes' own, and so not in its schema.
+const FOREIGN: [&str; 3] = ["PodMonitor", "ServiceMonitor", "SecurityContextConstraints"];
+
+/// Fails unless every object passes the schema of Kubernetes, or is of a kind that is not its own.
+#[track_caller]
+pub(crate) fn assert_strictly_valid(name: &str, objects: &[Value]) {
+    let known: Vec<String> = objects
+        .iter()
+        .filter(|object| !FOREIGN.contains(&object["kind"].as_str().unwrap()))
+        .map(ToString::to_string)
+        .collect();
+    assert!(known.len() + 1 >= objects.len(), "{name}");
+    let (_directory, path) = scratch("objects.yaml", &known.join("\n---\n"));
+    let (ok, text) = verdict(tool("kubernetes-validate").arg("--strict").arg(path));
+    assert!(ok, "{name}: {text}");
+    assert_eq!(text.matches(" passed ").count(), known.len(), "{name}: {text}");
+}

@@ -70,6 +70,16 @@ const ARM64: [Requirement; 3] = [
     Requirement::program("qemu-system-aarch64", "qemu-system-arm"),
 ];
 
+/// What the guides' commands and the container image are tried with.
+const GUIDES: [Requirement; 6] = [
+    Requirement::program("iptables-legacy", "iptables"),
+    Requirement::program("ufw", "ufw"),
+    Requirement::program("firewall-offline-cmd", "firewalld"),
+    Requirement::program("dbus-daemon", "dbus"),
+    Requirement::program("buildah", "buildah"),
+    Requirement::program("runc", "runc"),
+];
+
 const CXX: Requirement = Requirement::program("c++", "g++");
 
 const VM_PROGRAMS: [Requirement; 11] = [
@@ -98,6 +108,7 @@ fn requirements(purpose: Purpose) -> Vec<Requirement> {
         requirements.push(Requirement::program("tcpdump", "tcpdump"));
         requirements.push(Requirement::program("tshark", "tshark"));
         requirements.push(Requirement::program("python3", "python3"));
+        requirements.extend(GUIDES);
         requirements.push(venv::REQUIREMENT);
         requirements.push(CXX);
         if Toolchain::find() != Some(Toolchain::Nightly) {

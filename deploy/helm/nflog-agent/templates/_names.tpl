@@ -57,3 +57,8 @@ annotations:
 {{- /* `off` is false in YAML. */ -}}
 {{- if not (has (toString .Values.config.kubernetes) (list "off" "false")) -}}true{{- end -}}
 {{- end -}}
+
+{{- /* Whether health and metrics are served on the pod's address: true or nothing. */ -}}
+{{- define "nflog-agent.exposed" -}}
+{{- if or .Values.http.expose .Values.podMonitor.enabled .Values.serviceMonitor.enabled (not .Values.hostNetwork) -}}true{{- end -}}
+{{- end -}}
