@@ -16,7 +16,7 @@ pub(crate) struct Block {
 }
 
 const VERBS: [&str; 6] = ["given", "run", "agent", "rules", "config", "values"];
-const ATTRIBUTES: [&str; 3] = ["skip", "traffic", "expect"];
+const ATTRIBUTES: [&str; 4] = ["skip", "traffic", "expect", "needs"];
 
 impl Block {
     pub(crate) fn attribute(&self, name: &str) -> &str {

@@ -13,7 +13,8 @@
 //! | `skip="why"` | nothing |
 //!
 //! `traffic="udp:53,tcp:22,forward:udp:53"` is sent over loopback, or through this namespace from a second one to a third. `expect="text"`
-//! must then appear. Blocks of `text` are not commands.
+//! must then appear. `needs="program"` leaves a block out where that program is not: `cargo xtask setup` does not install what would take over the
+//! host's firewall. Blocks of `text` are not commands.
 //!
 //! Needs root, and what `cargo xtask setup` installs. Nothing outside of namespaces is changed: /etc and /var/lib are overlaid.
 
@@ -27,6 +28,7 @@ mod traffic;
 mod world;
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -91,10 +93,20 @@ fn carry_out(page: &str) {
             continue;
         }
         block.given = std::mem::take(&mut given);
+        if !is_there(block.attribute("needs")) {
+            println!("SKIPPED: {} is not installed", block.attribute("needs"));
+            continue;
+        }
         if let Err(problem) = world.carry_out(&block) {
             panic!("{page}:{}: {problem}\n{}", block.line, block.text);
         }
     }
+}
+
+/// Whether a program is in PATH; no name is no need.
+fn is_there(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap();
+    program.is_empty() || env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 #[test]
