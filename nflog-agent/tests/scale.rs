@@ -103,9 +103,21 @@ fn measure(compression: &str, record_id: &str) -> f64 {
         "table inet t { chain out { type filter hook output priority 0; meta l4proto udp log prefix \"egress-accept \" group 7; }; }",
     );
     let (port, bytes) = collector();
-    let (place, endpoint) = (netns.path().display().to_string(), format!("http://127.0.0.1:{port}"));
+    let (place, endpoint) = (
+        netns.path().display().to_string(),
+        format!("http://127.0.0.1:{port}"),
+    );
     let agent = Agent::start(
-        &["--group", "7", "--netns", &place, "--record-id", record_id, "--account-interval", "0s"],
+        &[
+            "--group",
+            "7",
+            "--netns",
+            &place,
+            "--record-id",
+            record_id,
+            "--account-interval",
+            "0s",
+        ],
         &[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),

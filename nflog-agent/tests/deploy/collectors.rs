@@ -165,7 +165,11 @@ fn what_a_collector_has_answered_for_is_on_its_disk() {
             .iter()
             .find(|mount| &mount["mountPath"] == directory)
             .unwrap();
-        assert_eq!((&mount["name"], mount.get("readOnly")), (&"queue".into(), None), "{file}");
+        assert_eq!(
+            (&mount["name"], mount.get("readOnly")),
+            (&"queue".into(), None),
+            "{file}"
+        );
     }
     let room = &object(GATEWAY, "StatefulSet")["spec"]["volumeClaimTemplates"][0]["spec"]["resources"];
     let gibibytes: u64 = room["requests"]["storage"]
@@ -181,7 +185,9 @@ fn what_a_collector_has_answered_for_is_on_its_disk() {
 fn records_find_their_way_from_agent_to_gateway() {
     let (node, gateway) = (config(NODE), config(GATEWAY));
     let service = object(NODE, "Service");
-    let labels = |workload: &Value| workload["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"].clone();
+    let labels = |workload: &Value| {
+        workload["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"].clone()
+    };
     let selected = |service: &Value| service["spec"]["selector"]["app.kubernetes.io/name"].clone();
     assert_eq!(selected(&service), labels(&object(NODE, "DaemonSet")));
     let behind = object(GATEWAY, "Service");
@@ -194,7 +200,10 @@ fn records_find_their_way_from_agent_to_gateway() {
         behind["metadata"]["namespace"].as_str().unwrap()
     );
     assert_eq!(dns["hostname"], expected);
-    for (config, port) in [(&node, &service["spec"]["ports"][0]["port"]), (&gateway, &dns["port"])] {
+    for (config, port) in [
+        (&node, &service["spec"]["ports"][0]["port"]),
+        (&gateway, &dns["port"]),
+    ] {
         let endpoint = config["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
             .as_str()
             .unwrap();

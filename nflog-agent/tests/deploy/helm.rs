@@ -135,7 +135,11 @@ fn monitors_find_the_pods_and_their_port() {
         let listen = variable(&daemonset, "NFLOG_AGENT_LISTEN");
         assert_eq!(listen, format!("$(POD_IP):{}", port["containerPort"]));
         for probe in ["livenessProbe", "readinessProbe"] {
-            assert_eq!(container(&daemonset)[probe]["httpGet"].get("host"), None, "{case}");
+            assert_eq!(
+                container(&daemonset)[probe]["httpGet"].get("host"),
+                None,
+                "{case}"
+            );
         }
     }
     let service = one("Service", &rendered("own-network"));
@@ -189,11 +193,7 @@ fn capabilities_are_those_of_what_is_enabled_each_with_its_reason() {
         let text = rendered(case);
         let daemonset = one("DaemonSet", &text);
         let context = &container(&daemonset)["securityContext"];
-        assert_eq!(
-            strings(&context["capabilities"]["add"]),
-            expected,
-            "{case}"
-        );
+        assert_eq!(strings(&context["capabilities"]["add"]), expected, "{case}");
         assert_eq!(strings(&context["capabilities"]["drop"]), ["ALL"]);
         for (field, value) in [
             ("privileged", false),
@@ -218,7 +218,11 @@ fn rights_that_are_not_needed_are_not_asked_for() {
         .into_iter()
         .map(|object| object["kind"].clone())
         .collect();
-    assert_eq!(kinds, ["ConfigMap", "DaemonSet"], "no account, no right to read pods");
+    assert_eq!(
+        kinds,
+        ["ConfigMap", "DaemonSet"],
+        "no account, no right to read pods"
+    );
     let daemonset = one("DaemonSet", &text);
     let pod = &daemonset["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);
@@ -238,13 +242,19 @@ fn a_network_policy_lets_in_who_fetches_metrics_and_nobody_else() {
     assert_eq!(strings(&policy["spec"]["policyTypes"]), ["Ingress", "Egress"]);
     let ingress = policy["spec"]["ingress"].as_array().unwrap();
     assert_eq!(ingress.len(), 1);
-    assert_eq!(ingress[0]["ports"], serde_json::json!([{"port": "metrics", "protocol": "TCP"}]));
+    assert_eq!(
+        ingress[0]["ports"],
+        serde_json::json!([{"port": "metrics", "protocol": "TCP"}])
+    );
     let selector = &policy["spec"]["podSelector"]["matchLabels"];
     let daemonset = one("DaemonSet", &text);
     assert_eq!(selector, &daemonset["spec"]["selector"]["matchLabels"]);
     assert_eq!(daemonset["spec"]["template"]["spec"]["hostNetwork"], false);
     let file = &one("ConfigMap", &text)["data"]["nflog-agent.toml"];
-    assert!(file.as_str().unwrap().contains("netns = \"/proc/1/ns/net\""), "{file}");
+    assert!(
+        file.as_str().unwrap().contains("netns = \"/proc/1/ns/net\""),
+        "{file}"
+    );
 }
 
 /// Values that are refused, and a word of what is said.
@@ -253,7 +263,10 @@ const REFUSED: [(&[&str], &str); 9] = [
     (&["image.tagg=1"], "tagg"),
     (&["config.group={70000}"], "65535"),
     (&["config.attribution=magic"], "attribution"),
-    (&["securityContext.seccompProfile.type=Localhost"], "localhostProfile"),
+    (
+        &["securityContext.seccompProfile.type=Localhost"],
+        "localhostProfile",
+    ),
     (&["extraCapabilities={CAP_BPF}"], "extraCapabilities"),
     (
         &["networkPolicy.enabled=true"],
@@ -263,7 +276,10 @@ const REFUSED: [(&[&str], &str); 9] = [
         &["podMonitor.enabled=true", "serviceMonitor.enabled=true"],
         "each pod would be scraped twice",
     ),
-    (&["priorityClass.create=true"], "names that begin with system- are Kubernetes' own"),
+    (
+        &["priorityClass.create=true"],
+        "names that begin with system- are Kubernetes' own",
+    ),
 ];
 
 #[test]
@@ -342,7 +358,12 @@ fn the_chart_and_the_manifests_agree() {
 fn the_package_has_the_chart_and_not_its_tests() {
     let target = tempfile::tempdir().unwrap();
     let chart = deploy(CHART).display().to_string();
-    let (ok, text) = helm(&["package", &chart, "--destination", &target.path().display().to_string()]);
+    let (ok, text) = helm(&[
+        "package",
+        &chart,
+        "--destination",
+        &target.path().display().to_string(),
+    ]);
     assert!(ok, "{text}");
     let version = documents(&read(&format!("{CHART}/Chart.yaml"))).remove(0)["version"]
         .as_str()
@@ -361,6 +382,9 @@ fn the_package_has_the_chart_and_not_its_tests() {
         "--namespace",
         "nflog-agent",
     ]);
-    assert!(ok && documents(&text) == documents(&rendered("defaults")), "{text}");
+    assert!(
+        ok && documents(&text) == documents(&rendered("defaults")),
+        "{text}"
+    );
     assert!(Path::new(&package).exists());
 }

@@ -46,7 +46,15 @@ impl Image {
         let context = format!("build={}", path("stage"));
         let dockerfile = deploy("container/Dockerfile").display().to_string();
         let platform = format!("linux/{arch}");
-        let fixed = ["build", "--platform", &platform, "--build-context", &context, "--file", &dockerfile];
+        let fixed = [
+            "build",
+            "--platform",
+            &platform,
+            "--build-context",
+            &context,
+            "--file",
+            &dockerfile,
+        ];
         buildah(&[&fixed[..], &["--tag", "nflog-agent:test"]].concat());
         let rootfs = format!("type=local,dest={}", path("rootfs"));
         buildah(&[&fixed[..], &["--output", &rootfs]].concat());
@@ -85,7 +93,10 @@ fn the_image_is_one_program_on_nothing_for_each_architecture() {
     for arch in ["amd64", "arm64"] {
         let image = Image::build(arch);
         assert_eq!(image.config["architecture"], arch);
-        assert_eq!(image.config["config"]["Entrypoint"], json!(["/usr/bin/nflog-agent"]));
+        assert_eq!(
+            image.config["config"]["Entrypoint"],
+            json!(["/usr/bin/nflog-agent"])
+        );
         let mut found = Vec::new();
         files(&image.rootfs(), &mut found);
         let mut found: Vec<String> = found
@@ -107,7 +118,11 @@ fn the_image_is_one_program_on_nothing_for_each_architecture() {
 
 #[test]
 fn an_architecture_that_nobody_builds_for_is_refused() {
-    let (ok, text) = verdict(Command::new("sh").arg(deploy("container/build.sh")).args(["riscv64", "/nowhere"]));
+    let (ok, text) = verdict(
+        Command::new("sh")
+            .arg(deploy("container/build.sh"))
+            .args(["riscv64", "/nowhere"]),
+    );
     assert!(!ok && text.contains("amd64 and arm64"), "{text}");
 }
 
@@ -118,7 +133,7 @@ fn environment(container: &Value) -> Vec<String> {
         let name = variable["name"].as_str().unwrap().to_owned();
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("spec.nodeName") => "node-1".to_owned(),
-            Some("status.hostIP") => "127.0.0.1".to_owned(),
+            Some("status.hostIP" | "status.podIP") => "127.0.0.1".to_owned(),
             Some(other) => panic!("{other}"),
             None => set.iter().fold(
                 variable["value"].as_str().unwrap().to_owned(),
@@ -127,7 +142,9 @@ fn environment(container: &Value) -> Vec<String> {
         };
         set.push((name, value));
     }
-    set.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    set.iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// Where each volume of the pod is on this machine.
@@ -190,7 +207,10 @@ fn spec(pod: &Value, rootfs: &Path, config: &Path, netns: &Netns, seccomp: Optio
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
         },
     });
-    assert_eq!((&pod["hostPID"], &context["privileged"]), (&true.into(), &false.into()));
+    assert_eq!(
+        (&pod["hostPID"], &context["privileged"]),
+        (&true.into(), &false.into())
+    );
     if let Some(seccomp) = seccomp {
         spec["linux"]["seccomp"] = seccomp.clone();
     }
@@ -206,7 +226,11 @@ struct Pod {
 impl Pod {
     fn start(image: &Image, netns: &Netns, values: &[&str], seccomp: Option<&Value>) -> Self {
         let fixed = ["config.output=json", "config.kubernetes=off", "config.spool=null"];
-        let arguments: Vec<&str> = fixed.iter().chain(values).flat_map(|value| ["--set", value]).collect();
+        let arguments: Vec<&str> = fixed
+            .iter()
+            .chain(values)
+            .flat_map(|value| ["--set", value])
+            .collect();
         let (ok, rendered) = template(&arguments);
         assert!(ok, "{rendered}");
         let place = tempfile::tempdir().unwrap();
@@ -217,9 +241,21 @@ impl Pod {
             fs::write(config.join(name), text.as_str().unwrap()).unwrap();
         }
         let daemonset = one("DaemonSet", &rendered);
-        let spec = spec(&daemonset["spec"]["template"]["spec"], &image.rootfs(), &config, netns, seccomp);
+        let spec = spec(
+            &daemonset["spec"]["template"]["spec"],
+            &image.rootfs(),
+            &config,
+            netns,
+            seccomp,
+        );
         fs::write(place.path().join("config.json"), spec.to_string()).unwrap();
-        let id = place.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
+        let id = place
+            .path()
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_start_matches('.');
         let agent = Agent::from(
             Command::new("runc")
                 .arg("--root")
@@ -250,7 +286,11 @@ impl Pod {
         });
         let ended = self.agent.stop();
         assert_eq!(ended.code, Some(0), "{}", ended.messages());
-        assert!(!ended.messages().contains("not permitted"), "{}", ended.messages());
+        assert!(
+            !ended.messages().contains("not permitted"),
+            "{}",
+            ended.messages()
+        );
     }
 }
 
@@ -302,7 +342,10 @@ fn the_seccomp_profile_kills_what_it_does_not_let_pass() {
     let netns = logged();
     let mut profile = deadly();
     for rule in profile["syscalls"].as_array_mut().unwrap() {
-        rule["names"].as_array_mut().unwrap().retain(|name| name != "bind");
+        rule["names"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|name| name != "bind");
     }
     let pod = Pod::start(&image, &netns, &[], Some(&profile));
     let ended = pod.agent.wait();
@@ -313,24 +356,52 @@ fn the_seccomp_profile_kills_what_it_does_not_let_pass() {
 #[test]
 fn the_seccomp_profile_has_what_probes_take_for_both_architectures_and_nothing_that_rules_a_host() {
     let profile: Value = serde_json::from_str(&read("kubernetes/seccomp.json")).unwrap();
-    assert_eq!(strings(&profile["architectures"]), ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"]);
+    assert_eq!(
+        strings(&profile["architectures"]),
+        ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"]
+    );
     let rules = profile["syscalls"].as_array().unwrap();
     let names: Vec<&str> = rules.iter().flat_map(|rule| strings(&rule["names"])).collect();
     for rule in rules {
         assert_eq!(rule["action"], "SCMP_ACT_ALLOW");
-        assert!(rule["comment"].as_str().is_some_and(|text| !text.is_empty()), "{rule}");
+        assert!(
+            rule["comment"].as_str().is_some_and(|text| !text.is_empty()),
+            "{rule}"
+        );
     }
     let mut unique = names.clone();
     unique.sort_unstable();
     unique.dedup();
     assert_eq!(unique.len(), names.len(), "a call is named twice");
     // This machine's kernel may have no probes, so the traces do not show these.
-    for needed in ["bpf", "perf_event_open", "setns", "recvfrom", "epoll_wait", "epoll_pwait"] {
+    for needed in [
+        "bpf",
+        "perf_event_open",
+        "setns",
+        "recvfrom",
+        "epoll_wait",
+        "epoll_pwait",
+    ] {
         assert!(names.contains(&needed), "{needed}");
     }
     for refused in [
-        "mount", "umount2", "pivot_root", "ptrace", "process_vm_readv", "init_module", "finit_module", "kexec_load", "reboot",
-        "swapon", "mknodat", "keyctl", "userfaultfd", "io_uring_setup", "unshare", "chroot", "settimeofday",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "ptrace",
+        "process_vm_readv",
+        "init_module",
+        "finit_module",
+        "kexec_load",
+        "reboot",
+        "swapon",
+        "mknodat",
+        "keyctl",
+        "userfaultfd",
+        "io_uring_setup",
+        "unshare",
+        "chroot",
+        "settimeofday",
     ] {
         assert!(!names.contains(&refused), "{refused}");
     }

@@ -118,9 +118,17 @@ pub(crate) fn blocks(page: &str) -> Result<Vec<Block>, String> {
 #[test]
 fn info_strings_are_understood_and_what_is_not_is_an_error() {
     let page = |info: &str| blocks(&format!("x\n```{info}\na b\n```\n"));
-    let block = page("sh agent traffic=\"udp:53\" expect=\"one two\"").unwrap().remove(0);
-    assert_eq!((block.line, block.verb.as_str(), block.text.as_str()), (2, "agent", "a b\n"));
-    assert_eq!((block.attribute("expect"), block.attribute("skip")), ("one two", ""));
+    let block = page("sh agent traffic=\"udp:53\" expect=\"one two\"")
+        .unwrap()
+        .remove(0);
+    assert_eq!(
+        (block.line, block.verb.as_str(), block.text.as_str()),
+        (2, "agent", "a b\n")
+    );
+    assert_eq!(
+        (block.attribute("expect"), block.attribute("skip")),
+        ("one two", "")
+    );
     assert!(!page("text").unwrap()[0].acts());
     assert!(!page("sh skip=\"needs a cluster\"").unwrap()[0].acts());
     for wrong in ["", "sh", "sh skip=\"no\"", "sh runs", "sh run exepct=\"x\""] {

@@ -118,7 +118,9 @@ fn every_block_says_what_becomes_of_it() {
             Ok(blocks) => {
                 let acts = blocks.iter().any(Block::acts);
                 if acts && !PAGES.contains(&page.as_str()) {
-                    problems.push(format!("{page} has commands to run, and no test in tests/docs/main.rs"));
+                    problems.push(format!(
+                        "{page} has commands to run, and no test in tests/docs/main.rs"
+                    ));
                 }
             }
         }
@@ -135,7 +137,10 @@ fn every_link_leads_somewhere() {
             let target = text[at + 2..].split(')').next().unwrap();
             let file = target.split('#').next().unwrap();
             let is_local = !file.is_empty() && !target.contains("://");
-            assert!(!is_local || above.join(file).exists(), "{page}: {target} is not there");
+            assert!(
+                !is_local || above.join(file).exists(),
+                "{page}: {target} is not there"
+            );
         }
     }
 }

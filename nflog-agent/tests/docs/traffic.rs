@@ -46,10 +46,12 @@ pub(crate) fn send(traffic: &str, here: &Netns, neighbours: Option<&Neighbours>)
         };
         let address = SocketAddr::new(address, port);
         match protocol {
-            "udp" => from.run(|| {
-                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-                socket.send_to(b"hello", address)
-            }).map(|_| ()),
+            "udp" => from
+                .run(|| {
+                    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                    socket.send_to(b"hello", address)
+                })
+                .map(|_| ()),
             "tcp" => connect(from, to, address),
             _ => return Err(format!("{part}: no such traffic")),
         }

@@ -136,7 +136,8 @@ impl World {
         };
         self.output(&format!("{}{script}", block.given))?;
         let groups = groups(&block.text).join(",");
-        if groups.is_empty() || block.attribute("traffic").is_empty() || block.attribute("expect").is_empty() {
+        if groups.is_empty() || block.attribute("traffic").is_empty() || block.attribute("expect").is_empty()
+        {
             return Err("rules need a group, traffic and what to expect".to_owned());
         }
         let command = format!("exec nflog-agent run --output json --group {groups}");
@@ -149,7 +150,8 @@ impl World {
         let group = if has_group { "" } else { "group = 7\n" };
         fs::write(&path, format!("{group}{file}")).unwrap();
         // The file is read before --help is answered.
-        self.output("nflog-agent run --config block.toml --help").map(|_| ())
+        self.output("nflog-agent run --config block.toml --help")
+            .map(|_| ())
     }
 
     fn values(&self, values: &str) -> Result<(), String> {
@@ -203,6 +205,7 @@ fn the_last_command_gets_the_signals() {
 
 #[test]
 fn groups_are_found_in_nft_and_in_iptables() {
-    let rules = "log prefix \"x\" group 7 snaplen 128; log group 8;\n-j NFLOG --nflog-group 9 --nflog-prefix \"y\"";
+    let rules =
+        "log prefix \"x\" group 7 snaplen 128; log group 8;\n-j NFLOG --nflog-group 9 --nflog-prefix \"y\"";
     assert_eq!(groups(rules), ["7", "8", "9"]);
 }
