@@ -13,16 +13,20 @@ if [ -z "$program" ]; then
         CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
             cargo build --release --locked --package nflog-agent --bin nflog-agent --target x86_64-unknown-linux-gnu
         program=target/x86_64-unknown-linux-gnu/release/nflog-agent
+        strip=strip
         ;;
     arm64)
         cargo xtask arm64
         program=target/aarch64-unknown-linux-gnu/release/nflog-agent
+        strip=aarch64-linux-gnu-strip
         ;;
     *)
         echo "build.sh: $arch: no such architecture here; amd64 and arm64 are" >&2
         exit 64
         ;;
     esac
+    # Names of functions stay, for what a panic says; by cargo's setting the eBPF programs would lose their types.
+    "$strip" --strip-debug "$program"
 fi
 
 install -D -m 755 "$program" "$out/usr/bin/nflog-agent"
