@@ -1,10 +1,11 @@
 //! Packets for the rules of a page: over loopback, or through its namespace.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use super::support::{Netns, veth};
+use super::support::{Netns, veth, wait_for};
 
 /// Neighbours of a router: a packet from `from` to `to` goes through it.
 pub(crate) struct Neighbours {
@@ -61,11 +62,15 @@ pub(crate) fn send(traffic: &str, here: &Netns, neighbours: Option<&Neighbours>)
 }
 
 /// A connection to a listener that is there for it. Rules may drop it.
-fn connect(from: &Netns, to: &Netns, address: SocketAddr) -> std::io::Result<()> {
-    let _listener = to.run(|| TcpListener::bind(address))?;
+fn connect(from: &Netns, to: &Netns, address: SocketAddr) -> io::Result<()> {
+    // Another test's thread that is between fork and exec holds a copy of the last one for an instant.
+    let _listener = wait_for("the port", || match to.run(|| TcpListener::bind(address)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+        bound => Some(bound),
+    })?;
     let connected = from.run(|| TcpStream::connect_timeout(&address, Duration::from_millis(300)));
     match connected {
-        Err(error) if error.kind() != std::io::ErrorKind::TimedOut => Err(error),
+        Err(error) if error.kind() != ErrorKind::TimedOut => Err(error),
         _ => Ok(()),
     }
 }

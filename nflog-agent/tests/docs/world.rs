@@ -1,10 +1,13 @@
 //! Where the blocks of a page are carried out: a network namespace, and /etc and /var/lib with a layer above them that is thrown away.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use nflog_agent::settings;
 
 use super::block::Block;
 use super::program::{Agent, binary};
@@ -149,9 +152,11 @@ impl World {
         let has_group = file.lines().any(|line| line.starts_with("group"));
         let group = if has_group { "" } else { "group = 7\n" };
         fs::write(&path, format!("{group}{file}")).unwrap();
-        // The file is read before --help is answered.
-        self.output("nflog-agent run --config block.toml --help")
-            .map(|_| ())
+        let arguments = ["nflog-agent", "run", "--config"].map(OsString::from);
+        match settings::read(arguments.into_iter().chain([path.into_os_string()])) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn values(&self, values: &str) -> Result<(), String> {
