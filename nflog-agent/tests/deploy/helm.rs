@@ -355,6 +355,30 @@ fn the_chart_and_the_manifests_agree() {
 }
 
 #[test]
+fn after_an_installation_is_said_what_is_still_missing() {
+    let chart = deploy(CHART).display().to_string();
+    let install = |values: &[&str]| {
+        let fixed = ["install", "nflog-agent", &chart, "--dry-run=client"];
+        let (ok, text) = helm(&[&fixed, values].concat());
+        assert!(ok, "{text}");
+        text.split_once("NOTES:").unwrap().1.to_owned()
+    };
+    let plain = install(&[]);
+    assert!(
+        plain.contains("NFLOG group 7 on every node") && plain.contains("The agent makes no rules"),
+        "{plain}"
+    );
+    assert!(
+        !plain.contains("SYS_ADMIN") && !plain.contains("config.spool"),
+        "{plain}"
+    );
+    let bare = install(&["--set", "rbac.create=false,config.spool=null,hostNetwork=false"]);
+    for word in ["rbac.create is false", "config.spool is not set", "CAP_SYS_ADMIN"] {
+        assert!(bare.contains(word), "{word}: {bare}");
+    }
+}
+
+#[test]
 fn the_package_has_the_chart_and_not_its_tests() {
     let target = tempfile::tempdir().unwrap();
     let chart = deploy(CHART).display().to_string();
