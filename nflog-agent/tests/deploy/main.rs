@@ -2,66 +2,27 @@
 //!
 //! Needs root (nft), systemd-analyze, and the Python environment of `cargo xtask setup` (`NFLOG_TEST_VENV` names another).
 
+mod collectors;
+mod helm;
+mod kustomize;
+mod pod;
+#[allow(dead_code, reason = "shared with the agent's tests")]
+#[path = "../agent/program.rs"]
+mod program;
+#[path = "../support/mod.rs"]
 mod support;
+mod tools;
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use support::{Netns, wait_for};
+use tools::{deploy, documents, keys, read, scratch, strings, tool, verdict};
 
 const GROUP: &str = "7";
-
-fn deploy(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
-}
-
-fn read(path: &str) -> String {
-    let path = deploy(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// A program of the Python environment that xtask makes.
-fn tool(name: &str) -> Command {
-    let default = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools/venv");
-    let venv = env::var_os("NFLOG_TEST_VENV").map_or(default, PathBuf::from);
-    let program = venv.join("bin").join(name);
-    assert!(
-        program.exists(),
-        "{} is missing: run `cargo xtask setup`",
-        program.display()
-    );
-    Command::new(program)
-}
-
-fn output(command: &mut Command) -> Output {
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}: run `cargo xtask setup`"))
-}
-
-/// What the program printed, and whether it was content.
-fn verdict(command: &mut Command) -> (bool, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output(command);
-    (
-        status.success(),
-        String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned(),
-    )
-}
-
-fn documents(yaml: &str) -> Vec<Value> {
-    let script = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.argv[1]))))";
-    let (ok, text) = verdict(tool("python").args(["-c", script, yaml]));
-    assert!(ok, "{text}");
-    serde_json::from_str(&text).unwrap()
-}
 
 /// The object of this kind and name among all manifests.
 fn object(kind: &str, name: &str) -> Value {
@@ -78,33 +39,10 @@ fn manifests() -> Vec<String> {
     let mut files: Vec<String> = fs::read_dir(deploy("kubernetes"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "kustomization.yaml")
+        .filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml")
         .collect();
     files.sort();
     files
-}
-
-fn strings(value: &Value) -> Vec<&str> {
-    value
-        .as_array()
-        .unwrap_or_else(|| panic!("no list: {value}"))
-        .iter()
-        .map(|item| item.as_str().unwrap())
-        .collect()
-}
-
-fn keys(value: &Value) -> BTreeSet<&str> {
-    value
-        .as_object()
-        .map(|object| object.keys().map(String::as_str).collect())
-        .unwrap_or_default()
-}
-
-fn scratch(name: &str, content: &str) -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(name);
-    fs::write(&path, content).unwrap();
-    (directory, path)
 }
 
 #[test]
