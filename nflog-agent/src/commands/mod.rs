@@ -3,12 +3,15 @@
 //! A command writes its result to standard output; what goes wrong is a [`CommandError`], with the exit code that belongs to it.
 
 mod completions;
+pub mod rules;
+pub mod top;
 
 use std::io;
 
 use thiserror::Error;
 
 use crate::cli::Command;
+use rules::RulesError;
 
 /// The output cannot be written (`EX_IOERR`).
 const EXIT_IO: u8 = 74;
@@ -20,6 +23,9 @@ pub enum CommandError {
     /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// `rules`.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
 }
 
 impl CommandError {
@@ -28,6 +34,7 @@ impl CommandError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Output(_) => EXIT_IO,
+            Self::Rules(error) => error.exit_code(),
         }
     }
 }
@@ -38,8 +45,9 @@ impl CommandError {
 /// See [`CommandError`]. That nobody reads the output any more is none.
 pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
     let done = match command {
-        // Has settings beside its arguments: `agent::run`.
-        Command::Run(_) => Ok(0),
+        // Have settings beside their arguments: `agent::run`, `top::run`.
+        Command::Run(_) | Command::Top(_) => Ok(0),
+        Command::Rules(args) => rules::carry_out(args),
         Command::Completions(args) => completions::print(args),
     };
     match done {

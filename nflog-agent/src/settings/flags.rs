@@ -7,6 +7,8 @@ use super::error::Problem;
 use crate::cli::{Cli, usage_parts};
 
 const SUBCOMMAND: &str = "run";
+/// The other one that takes all its flags.
+const LIKE_IT: &str = "top";
 /// Flags that have no place in a file.
 const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 
@@ -48,9 +50,8 @@ pub(super) fn check_together(flags: &[Flag]) -> Result<(), Problem> {
 
 /// The command line's parser with the flags as defaults: the command line and the environment come first.
 pub(super) fn as_defaults(command: Command, flags: Vec<Flag>) -> Command {
-    command.mut_subcommand(SUBCOMMAND, |run| {
-        let mut flags = flags;
-        run.mut_args(|arg| {
+    let set = |command: Command, mut flags: Vec<Flag>| {
+        command.mut_args(|arg| {
             let of_arg = flags.iter_mut().find(|flag| arg.get_long() == Some(&flag.name));
             match of_arg {
                 Some(flag) => arg
@@ -59,7 +60,11 @@ pub(super) fn as_defaults(command: Command, flags: Vec<Flag>) -> Command {
                 None => arg,
             }
         })
-    })
+    };
+    let again = flags.clone();
+    command
+        .mut_subcommand(SUBCOMMAND, |run| set(run, flags))
+        .mut_subcommand(LIKE_IT, |top| set(top, again))
 }
 
 fn run_command() -> Command {

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command, RunArgs};
+use crate::commands::top::{TopArgs, ViewArgs};
 use crate::policy::Policy;
 pub use error::{FileError, FileErrors, Problem};
 use file::File;
@@ -79,6 +80,8 @@ pub enum SettingsError {
 pub enum Asked {
     /// `run`, with all that belongs to it.
     Run(Box<Settings>),
+    /// `top`, which runs an agent, with what it shows of it.
+    Top(Box<Settings>, ViewArgs),
     /// Another command.
     Other(Command),
 }
@@ -100,12 +103,19 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
     }
     let matches = command.try_get_matches_from_mut(&arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok(match cli.command {
-        Command::Run(args) => Asked::Run(Box::new(Settings {
-            args: *args,
+    let settings = |args| {
+        Box::new(Settings {
+            args,
             policy: Arc::new(policy),
             variables,
-        })),
+        })
+    };
+    Ok(match cli.command {
+        Command::Run(args) => Asked::Run(settings(*args)),
+        Command::Top(args) => {
+            let TopArgs { run, view } = *args;
+            Asked::Top(settings(run), view)
+        }
         other => Asked::Other(other),
     })
 }
@@ -137,7 +147,7 @@ mod tests {
             .chain(arguments.iter().map(OsString::from));
         match read(arguments)? {
             Asked::Run(settings) => Ok(*settings),
-            Asked::Other(command) => panic!("{command:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -2,6 +2,10 @@
 #![cfg(feature = "agent")]
 
 mod completions;
+mod rules;
+#[path = "../support/mod.rs"]
+mod support;
+mod top;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -97,6 +97,7 @@ fn requirements(purpose: Purpose) -> Vec<Requirement> {
     if purpose >= Purpose::Test {
         requirements.push(Requirement::program("tcpdump", "tcpdump"));
         requirements.push(Requirement::program("tshark", "tshark"));
+        requirements.push(Requirement::program("iptables-restore", "iptables"));
         requirements.push(Requirement::program("python3", "python3"));
         requirements.push(venv::REQUIREMENT);
         requirements.push(CXX);
