@@ -172,6 +172,35 @@ mod tests {
     }
 
     #[test]
+    fn top_takes_the_file_of_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        fs::write(&path, "group = [7, 8]\nsampl = 1").unwrap();
+        let read = |arguments: &[&str]| {
+            let fixed = ["nflog-agent", "top", "--config"].map(OsString::from);
+            let file = [path.clone().into_os_string()];
+            read(
+                fixed
+                    .into_iter()
+                    .chain(file)
+                    .chain(arguments.iter().map(OsString::from)),
+            )
+        };
+        assert!(
+            matches!(read(&[]), Err(SettingsError::File(_))),
+            "nothing in it is ignored"
+        );
+        fs::write(&path, "group = [7, 8]\ncopy-range = 256").unwrap();
+        match read(&["--batch", "--copy-range", "99"]).unwrap() {
+            Asked::Top(settings, view) => {
+                assert_eq!((settings.args.groups, settings.args.copy_range), (vec![7, 8], 99));
+                assert!(view.batch);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn one_value_needs_no_list() {
         assert_eq!(settings("group = 7", &[]).unwrap().args.groups, [7]);
         assert_eq!(settings("group = '7,8'", &[]).unwrap().args.groups, [7, 8]);

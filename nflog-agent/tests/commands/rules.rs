@@ -15,7 +15,9 @@ use crate::support::{Netns, Port, cgroup2_root, feed, kernel, veth, wait_for};
 const FOREIGN: &str = "table inet filter {
     chain input { type filter hook input priority filter; policy accept; udp dport 9 counter comment \"theirs\"; }
 }
-table ip nflog-agent { chain x { } }";
+table ip nflog-agent {
+    chain x { }
+}";
 
 /// What the wished packets were: hook and name, and how often.
 type Logged = BTreeMap<(String, String), u32>;
@@ -151,9 +153,10 @@ fn counters(text: &str) -> u64 {
 
 /// Sends two datagrams that end with a zero and the flow's name.
 fn flow(from: &Netns, source: IpAddr, to: &Netns, destination: IpAddr, port: u16, name: &str) {
-    let receiver = to
-        .run(|| UdpSocket::bind((destination, port)))
-        .expect("the port is free");
+    // Another test's child may hold the last one until it runs its program.
+    let receiver = wait_for("the port to be free", || {
+        to.run(|| UdpSocket::bind((destination, port))).ok()
+    });
     receiver.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     let sender = from.run(|| UdpSocket::bind((source, 0))).expect("a socket");
     let data = [b"\0", name.as_bytes()].concat();
@@ -302,7 +305,7 @@ fn a_table_of_that_name_that_is_not_ours_is_refused() {
     let world = World::new();
     world
         .host
-        .nft("table inet nflog-agent { chain input { type filter hook input priority 0; } }");
+        .nft("table inet nflog-agent {\nchain input { type filter hook input priority 0; }\n}");
     let before = world.ruleset();
     for arguments in [&["install", "new"][..], &["remove"], &["list"]] {
         let output = world.rules(arguments.iter().copied());
@@ -394,10 +397,14 @@ fn drops_are_logged_by_the_line_for_the_chain_that_drops() {
         .next_back()
         .unwrap();
     world.host.nft(&format!(
-        "table inet mine {{ chain input {{ type filter hook input priority 0; policy drop; udp dport 53 accept
-            meta nfproto ipv6 accept
-            {line}
-        }} }}"
+        "table inet mine {{
+            chain input {{
+                type filter hook input priority 0; policy drop;
+                udp dport 53 accept
+                meta nfproto ipv6 accept
+                {line}
+            }}
+        }}"
     ));
     let config = Config::builder()
         .netns(world.host.netns())

@@ -108,15 +108,21 @@ pub(crate) const EXAMPLES: &str = "\
 Wishes:
   new-in, new-out, new   what opens a connection to this host, from it, or both
   forward                what opens a connection through this host
-  port:443               what opens a connection to a port of TCP or UDP, here or elsewhere; port:udp/53, port:8000-8010
-  egress:10.42.0.7       what opens a connection from an address or network: in the host's namespace, a pod or container
-  egress:cali12345       the same by device. Behind a bridge the device is the bridge: use the address
+  port:443               what opens a connection to a TCP or UDP port, here or elsewhere;
+                         also port:udp/53, port:8000-8010
+  egress:10.42.0.7       what opens a connection from an address or network: in the host's
+                         network namespace that is a pod or container
+  egress:cali12345       the same by device; behind a bridge that is the bridge: use the address
   egress:/system.slice/web.service
-                         the same by the cgroup of the process, which is in this network namespace and exists now: when it is made
-                         again (a service is restarted), install the rules again. For a container in its own network namespace
-                         use its address, or --netns with its pid
-  drops                  what the firewall drops. No table sees what another one drops: `print` says what to put into yours
-A packet that fits two wishes is logged by both. `ct state new` takes connection tracking; --every-packet does without.
+                         the same by the cgroup of processes in this network namespace. It must
+                         exist, and when it is made again (the service is restarted) the rules
+                         have to be installed again. For a container with a network namespace of
+                         its own use its address, or --netns with its pid
+  drops                  what the firewall drops. No table sees what another one drops, so it
+                         cannot be installed: print says what to put into the chain that drops
+
+A packet that fits two wishes is logged by both. The opening packet is found by connection
+tracking (ct state new); --every-packet does without.
 
 Examples:
   nflog-agent rules print new port:udp/53 --limit 100/second
@@ -125,7 +131,8 @@ Examples:
   nflog-agent rules print drops --format iptables
   nflog-agent rules list; nflog-agent rules remove
 
-Exit codes: 64 wrong arguments, 69 no nft or it refuses, 75 the table is somebody else's, 77 missing privileges.";
+Exit codes: 64 wrong arguments, 69 no nft or it refuses, 75 the table is somebody else's,
+77 missing privileges.";
 
 pub(super) fn carry_out(args: &RulesArgs) -> Result<u8, CommandError> {
     let text = match &args.action {

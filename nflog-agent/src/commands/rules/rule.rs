@@ -130,7 +130,8 @@ fn rule(wanted: &Wanted, hook: Hook, prefix: &str, matching: Option<Match>, wish
         matches.extend(wanted.family.map(Match::Family));
     }
     matches.extend(matching);
-    if wanted.no_loopback && hook != Hook::Forward {
+    let leaves_out = wanted.no_loopback && hook != Hook::Forward;
+    if leaves_out && !matches!(matches.last(), Some(Match::InDevice(_))) {
         matches.push(Match::NotLoopback(hook));
     }
     if !wanted.every_packet {

@@ -44,9 +44,13 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Examples and what has to be known, for `--help`.
 pub(crate) const EXAMPLES: &str = "\
-It reads like `run`, so nothing else may read the same groups: beside a running agent let a rule log to a second group.
-Keys: q quit, 1-6 or tab another table, s sort by the next column, / filter, p or space pause, up and down. NO_COLOR is honoured.
-A table has 4096 names at most; those that are quiet make room, and are counted together as others. Totals are since the start.
+It reads like run, so nothing else may read the same groups: beside a running agent let a rule
+log to a second group. Flags of run about the output have no effect.
+
+Keys: q quit, 1-6 or tab another table, s sort by the next column, / filter, p or space pause,
+up and down scroll. NO_COLOR is honoured.
+A table has 4096 names at most; quiet ones make room, and are counted together as others.
+Totals are since the start.
 
 Examples:
   nflog-agent top --group 7
