@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use crate::agent::CgroupPattern;
 use crate::nflog::COPY_RANGE_MAX;
+use crate::commands::rules::{self, RulesArgs};
+use crate::commands::top::{self, TopArgs};
 use crate::workload::kubernetes::KeyPattern;
 
 /// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
@@ -40,6 +42,12 @@ pub enum Command {
     /// accounted for. To see what a configuration does with packets of last night:
     /// nflog-agent replay --config /etc/nflog-agent/nflog-agent.toml --output console night.pcap
     Replay(ReplayArgs),
+    /// Show live who sends what: rates by prefix, process, workload, action and owner, and losses.
+    #[command(after_long_help = top::EXAMPLES)]
+    Top(Box<TopArgs>),
+    /// Print firewall rules that log for the agent, or put them into a table of their own and remove them.
+    #[command(after_long_help = rules::EXAMPLES)]
+    Rules(Box<RulesArgs>),
     /// Print completions for a shell.
     ///
     /// For bash: nflog-agent completions bash > /usr/share/bash-completion/completions/nflog-agent
@@ -378,7 +386,7 @@ pub fn netns_path(value: &str) -> PathBuf {
 /// clap's message in one line: what is wrong, its tips, and where to read more.
 #[must_use]
 pub fn usage_line(error: &clap::Error) -> String {
-    format!("{} (see nflog-agent run --help)", usage_parts(error))
+    format!("{} (see --help)", usage_parts(error))
 }
 
 /// clap's message in one line: what is wrong, and its tips.

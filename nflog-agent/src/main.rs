@@ -7,8 +7,10 @@ use clap::error::ErrorKind;
 use nflog_agent::agent::{self, EXIT_USAGE};
 use nflog_agent::cli::usage_line;
 use nflog_agent::commands;
+use nflog_agent::commands::top::{self, Messages};
 use nflog_agent::settings::{self, Asked, SettingsError};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 fn main() -> ExitCode {
     let asked = match settings::read(std::env::args_os()) {
@@ -23,13 +25,19 @@ fn main() -> ExitCode {
     };
     let ended = match asked {
         Asked::Run(settings) => {
-            start_messages();
+            start_messages(stderr, stderr().is_terminal());
             let ended = agent::run(&settings).map(|()| 0);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Replay(settings) => {
-            start_messages();
+            start_messages(stderr, stderr().is_terminal());
             let ended = agent::replay(&settings).map(|()| 0);
+            ended.map_err(|error| (error.to_string(), error.exit_code()))
+        }
+        Asked::Top(settings, view) => {
+            let messages = Messages::default();
+            start_messages(messages.clone(), false);
+            let ended = top::run(&settings, &view, messages).map(|()| 0);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Other(command) => {
@@ -68,7 +76,10 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// The agent's own messages go to standard error, at the level of RUST_LOG or `info`. Those of the probes come with them, by way
 /// of the `log` crate.
-fn start_messages() {
+fn start_messages<W>(writer: W, colour: bool)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let default = || EnvFilter::new("info,opentelemetry=error,kube_client=error");
     let (filter, refused) = match std::env::var(EnvFilter::DEFAULT_ENV).map(EnvFilter::try_new) {
         Ok(Ok(filter)) => (filter, None),
@@ -77,8 +88,8 @@ fn start_messages() {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
+        .with_writer(writer)
+        .with_ansi(colour)
         .with_target(false)
         .init();
     if let Some(error) = refused {

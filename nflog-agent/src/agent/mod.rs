@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 pub(crate) use error::{EXIT_IO, open_exit_code};
 pub use error::{EXIT_USAGE, RunError};
 pub use netns::{CgroupPattern, CgroupPatternError};
+pub use output::Viewer;
+pub(crate) use output::colour;
 pub use reader::ReaderError;
 pub use replay::{ReplayError, replay};
 
@@ -71,8 +73,20 @@ const CAP_NET_ADMIN: u64 = 12;
 /// # Errors
 /// See [`RunError`].
 pub fn run(settings: &Settings) -> Result<(), RunError> {
+    let output = Output::choose((&settings.args).into(), |name| settings.variable(name))?;
+    run_to(&output, settings)
+}
+
+/// The same, with a viewer in place of the output that the settings name.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn show(settings: &Settings, viewer: Arc<dyn Viewer>) -> Result<(), RunError> {
+    run_to(&Output::viewer(viewer), settings)
+}
+
+fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     let args = &settings.args;
-    let output = Output::choose(args.into(), |name| settings.variable(name))?;
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -94,11 +108,11 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
     let ledger = Ledger::new();
     let _entered = runtime.enter();
     let pods = kubernetes::watch(args, runtime.handle())?;
-    let (queue, exporter) = start_exporter(args, &output, &ledger, runtime.handle())?;
+    let (queue, exporter) = start_exporter(args, output, &ledger, runtime.handle())?;
     let agent = Agent {
         settings,
         args,
-        output: &output,
+        output,
         ledger: &ledger,
         queue: &queue,
         probes: probes.as_ref(),
@@ -269,6 +283,9 @@ impl<'a> Agent<'a> {
 
     /// The agent's own metrics, if the environment names an endpoint for them.
     fn start_metrics(&self, runtime: &Handle) -> Result<Option<Metrics>, RunError> {
+        if self.output.is_viewer() {
+            return Ok(None);
+        }
         let Some(config) = OtlpConfig::from_env(Signal::Metrics, |name| self.settings.variable(name))? else {
             return Ok(None);
         };

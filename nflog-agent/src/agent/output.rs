@@ -1,7 +1,7 @@
 //! Where records go: which encoder, which transport, how large batches get.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, sink, stdout};
 use std::sync::Arc;
 
 use super::RunError;
@@ -56,6 +56,19 @@ enum Kind {
     Otlp(Box<OtlpConfig>),
     Console { colour: bool, verbose: bool },
     Json,
+    Viewer(Arc<dyn Viewer>),
+}
+
+/// Who looks at the records instead of a collector or a console.
+pub trait Viewer: Send + Sync {
+    /// An encoder for one reader. Its batches need no bytes: that they are taken settles their records as exported.
+    fn encoder(&self, ledger: &Arc<Ledger>) -> Box<dyn Encoder>;
+
+    /// The agent reads from now on; `ledger` has its account.
+    fn begin(self: Arc<Self>, ledger: &Arc<Ledger>);
+
+    /// Whether the viewer has seen enough: then the agent stops.
+    fn is_done(&self) -> bool;
 }
 
 impl Output {
@@ -87,6 +100,27 @@ impl Output {
         })
     }
 
+    /// To a viewer, whatever the arguments say of outputs.
+    pub(super) fn viewer(viewer: Arc<dyn Viewer>) -> Self {
+        Self {
+            kind: Kind::Viewer(viewer),
+            ids: false,
+            resource: Resource::new(),
+        }
+    }
+
+    /// Tells the viewer, if there is one, that the agent reads.
+    pub(super) fn begin(&self, ledger: &Arc<Ledger>) {
+        if let Kind::Viewer(viewer) = &self.kind {
+            Arc::clone(viewer).begin(ledger);
+        }
+    }
+
+    /// Whether the viewer, if there is one, has seen enough.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(&self.kind, Kind::Viewer(viewer) if viewer.is_done())
+    }
+
     /// An encoder for one reader.
     ///
     /// # Errors
@@ -97,6 +131,7 @@ impl Output {
             Kind::Otlp(_) => Box::new(Otlp::new(self.resource.clone(), ledger).with_ids(ids)),
             Kind::Console { colour, verbose } => Box::new(Console::new(*colour, ledger).verbose(*verbose)),
             Kind::Json => Box::new(Json::new(self.resource.clone(), ledger).with_ids(ids)),
+            Kind::Viewer(viewer) => viewer.encoder(ledger),
         })
     }
 
@@ -105,6 +140,7 @@ impl Output {
         Ok(match &self.kind {
             Kind::Otlp(config) => Transport::otlp(config)?,
             Kind::Console { .. } | Kind::Json => Transport::pipe(Box::new(stdout()))?,
+            Kind::Viewer(_) => Transport::pipe(Box::new(sink()))?,
         })
     }
 
@@ -112,14 +148,20 @@ impl Output {
         matches!(self.kind, Kind::Otlp(_))
     }
 
+    /// People look at it: the account is for them at the end.
     pub(super) const fn is_console(&self) -> bool {
-        matches!(self.kind, Kind::Console { .. })
+        matches!(self.kind, Kind::Console { .. } | Kind::Viewer(_))
+    }
+
+    pub(super) const fn is_viewer(&self) -> bool {
+        matches!(self.kind, Kind::Viewer(_))
     }
 
     pub(super) const fn policy(&self) -> FlushPolicy {
         match self.kind {
             Kind::Otlp(_) => FlushPolicy::COLLECTOR,
             Kind::Console { .. } | Kind::Json => FlushPolicy::CONSOLE,
+            Kind::Viewer(_) => FlushPolicy::VIEWER,
         }
     }
 
@@ -133,6 +175,7 @@ impl Output {
             Kind::Otlp(config) => format!("OTLP to {}", config.target()),
             Kind::Console { .. } => "console".to_owned(),
             Kind::Json => "JSON".to_owned(),
+            Kind::Viewer(_) => "to be looked at".to_owned(),
         }
     }
 }
@@ -150,7 +193,8 @@ fn default(name: &str, get: impl Fn(&str) -> Option<OsString>) -> Option<OsStrin
     })
 }
 
-fn colour(choice: ColorArg, get: impl Fn(&str) -> Option<OsString>) -> bool {
+/// Whether there are colours on standard output.
+pub(crate) fn colour(choice: ColorArg, get: impl Fn(&str) -> Option<OsString>) -> bool {
     match choice {
         ColorArg::Always => true,
         ColorArg::Never => false,

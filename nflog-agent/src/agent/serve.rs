@@ -118,6 +118,7 @@ impl<'scope, 'env> Main<'scope, 'env> {
         let mut result = started.inspect_err(|_| self.fleet.halt("a reader could not be started"));
         if result.is_ok() {
             self.agent.say_reading();
+            self.agent.output.begin(self.agent.ledger);
         }
         while !(self.fleet.halted() && self.fleet.is_empty()) {
             match events.recv_timeout(WATCH) {
@@ -139,6 +140,9 @@ impl<'scope, 'env> Main<'scope, 'env> {
             }
             if self.agent.queue.sink_gone() {
                 self.fleet.halt("the output takes no more");
+            }
+            if self.agent.output.is_done() {
+                self.fleet.halt("the view has ended");
             }
             if !self.fleet.halted() && self.changes() {
                 self.follow(Instant::now());

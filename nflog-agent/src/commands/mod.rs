@@ -5,6 +5,8 @@
 mod completions;
 mod config_schema;
 mod record;
+pub mod rules;
+pub mod top;
 
 use std::io;
 
@@ -13,6 +15,7 @@ use thiserror::Error;
 use crate::agent::EXIT_IO;
 use crate::cli::Command;
 pub use record::RecordError;
+use rules::RulesError;
 
 /// Why a command did not do its work.
 #[derive(Debug, Error)]
@@ -24,6 +27,9 @@ pub enum CommandError {
     /// `record`.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// `rules`.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
 }
 
 impl CommandError {
@@ -33,6 +39,7 @@ impl CommandError {
         match self {
             Self::Output(_) => EXIT_IO,
             Self::Record(error) => error.exit_code(),
+            Self::Rules(error) => error.exit_code(),
         }
     }
 }
@@ -43,9 +50,10 @@ impl CommandError {
 /// See [`CommandError`]. That nobody reads the output any more is none.
 pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
     let done = match command {
-        // Have settings beside their arguments: `agent::run` and `agent::replay`.
-        Command::Run(_) | Command::Replay(_) => Ok(0),
+        // Have settings beside their arguments: `agent::run`, `agent::replay`, `top::run`.
+        Command::Run(_) | Command::Replay(_) | Command::Top(_) => Ok(0),
         Command::Record(args) => record::record(args).map(|()| 0).map_err(CommandError::from),
+        Command::Rules(args) => rules::carry_out(args),
         Command::Completions(args) => completions::print(args),
         Command::ConfigSchema => config_schema::print(),
     };

@@ -96,6 +96,13 @@ impl FlushPolicy {
         max_records: 1024,
         max_age: Duration::from_millis(50),
     };
+
+    /// For counts, which take no room in the queue.
+    pub const VIEWER: Self = Self {
+        max_bytes: usize::MAX,
+        max_records: 65_536,
+        max_age: Duration::from_millis(100),
+    };
 }
 
 /// The encoding end of the export: an open batch that goes to a queue when it is due.

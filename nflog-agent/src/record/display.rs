@@ -288,7 +288,7 @@ fn stands_for(out: &mut Vec<u8>, flow: Option<&Flow>, sample_rate: Option<u32>) 
 }
 
 /// `comm[pid]`, of a forwarded packet `from comm[pid]` or `to comm[pid]`, or the method with the reason: `none(no-socket)`, `kernel(kernel-icmp)`.
-fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
+pub(crate) fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
     match attribution {
         Attribution::Owned { owner, .. } => {
             let comm = owner.comm.as_str();
@@ -304,6 +304,16 @@ fn owner(out: &mut Vec<u8>, attribution: &Attribution) {
             out.push(b')');
         }
     }
+}
+
+/// Appends the same as a packet's line has at its end: nothing if the workload is the host itself.
+pub(crate) fn place(out: &mut Vec<u8>, of: &Workload) {
+    let mut line = Line {
+        out,
+        style: Style::default(),
+        first: true,
+    };
+    workload(&mut line, of);
 }
 
 /// `docker:0123456789ab`, `pod:NAMESPACE/NAME/CONTAINER` or `pod:UID`, `unit:NAME`: as many as are known.

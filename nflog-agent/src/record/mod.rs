@@ -14,12 +14,13 @@ mod uid;
 
 pub(crate) use attributes::executable_name;
 pub use display::{Style, loss as loss_line, packet as packet_line, suppressed as suppressed_line};
+pub(crate) use display::{owner as push_owner, place as push_place};
 pub use encode::{Console, Encoder, Json, Otlp};
 pub use owned::RecordBuf;
 pub use resource::Resource;
 pub use rule::{Flow, LoggingRule, Suppressed};
 pub use severity::Severity;
-pub(crate) use text::protocol_number;
+pub(crate) use text::{protocol_number, push_escaped};
 pub use uid::RecordIds;
 
 use crate::owner::Attribution;

@@ -146,7 +146,7 @@ pub(super) fn decimal_into(out: &mut [u8], value: u64) -> usize {
 /// Appends text that others chose (prefix, `comm`, device name): control characters as `\x1b`, line separators and
 /// direction overrides as `\u{202e}`, so that it can neither break the line nor command a terminal nor look like other
 /// text.
-pub(super) fn push_escaped(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &str) {
     if text.bytes().all(|byte| matches!(byte, 0x20..0x7f)) {
         out.extend_from_slice(text.as_bytes());
         return;

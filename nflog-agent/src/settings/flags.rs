@@ -9,7 +9,7 @@ use crate::cli::{Cli, usage_parts};
 /// The command whose flags these are.
 pub(super) const RUN: &str = "run";
 /// The other commands that heed the file, as far as they have the flags.
-const ALSO: [&str; 1] = ["replay"];
+const ALSO: [&str; 2] = ["replay", "top"];
 /// Flags that have no place in a file.
 const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command, ReplayArgs, RunArgs};
+use crate::commands::top::{TopArgs, ViewArgs};
 use crate::policy::{Policy, PolicyConfig};
 pub use changes::{Change, Given};
 pub use error::{FileError, FileErrors, Problem};
@@ -132,6 +133,8 @@ pub enum Asked {
     Run(Box<Settings>),
     /// `replay`, likewise.
     Replay(Box<Settings<ReplayArgs>>),
+    /// `top`, which runs an agent, with what it shows of it.
+    Top(Box<Settings>, ViewArgs),
     /// Another command.
     Other(Command),
 }
@@ -168,6 +171,10 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
             Asked::Run(Box::new(settings))
         }
         Command::Replay(args) => Asked::Replay(Box::new(settings.with(args))),
+        Command::Top(args) => {
+            let TopArgs { run, view } = *args;
+            Asked::Top(Box::new(settings.with(run)), view)
+        }
         other => Asked::Other(other),
     })
 }
@@ -221,6 +228,35 @@ mod tests {
         assert_eq!(read.max_netns, 1024);
         let read = settings(text, &["--group", "9"]).unwrap().args;
         assert_eq!((read.groups.as_slice(), read.copy_range), ([9].as_slice(), 256));
+    }
+
+    #[test]
+    fn top_takes_the_file_of_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        fs::write(&path, "group = [7, 8]\nsampl = 1").unwrap();
+        let read = |arguments: &[&str]| {
+            let fixed = ["nflog-agent", "top", "--config"].map(OsString::from);
+            let file = [path.clone().into_os_string()];
+            read(
+                fixed
+                    .into_iter()
+                    .chain(file)
+                    .chain(arguments.iter().map(OsString::from)),
+            )
+        };
+        assert!(
+            matches!(read(&[]), Err(SettingsError::File(_))),
+            "nothing in it is ignored"
+        );
+        fs::write(&path, "group = [7, 8]\ncopy-range = 256").unwrap();
+        match read(&["--batch", "--copy-range", "99"]).unwrap() {
+            Asked::Top(settings, view) => {
+                assert_eq!((settings.args.groups, settings.args.copy_range), (vec![7, 8], 99));
+                assert!(view.batch);
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

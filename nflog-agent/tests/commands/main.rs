@@ -4,8 +4,10 @@
 mod completions;
 mod config_schema;
 mod record;
+mod rules;
 #[path = "../support/mod.rs"]
 mod support;
+mod top;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

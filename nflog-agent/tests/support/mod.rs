@@ -227,7 +227,7 @@ pub(crate) fn kernel() -> (u32, u32) {
 }
 
 /// Runs a command with this on its standard input, or returns what it says against it.
-fn feed(command: &mut Command, input: &str) -> Result<(), String> {
+pub(crate) fn feed(command: &mut Command, input: &str) -> Result<(), String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())

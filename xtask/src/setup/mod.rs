@@ -113,6 +113,7 @@ fn requirements(purpose: Purpose) -> Vec<Requirement> {
     if purpose >= Purpose::Test {
         requirements.push(Requirement::program("tcpdump", "tcpdump"));
         requirements.push(Requirement::program("tshark", "tshark"));
+        requirements.push(Requirement::program("iptables-restore", "iptables"));
         requirements.push(Requirement::program("python3", "python3"));
         requirements.extend(GUIDES);
         if !Path::new("/run/systemd/system").exists() {
