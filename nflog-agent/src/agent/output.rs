@@ -14,7 +14,7 @@ const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 
 /// A checked choice of output.
-pub(super) struct Output {
+pub(crate) struct Output {
     kind: Kind,
     /// Records have ids.
     ids: bool,
@@ -32,7 +32,7 @@ impl Output {
     ///
     /// # Errors
     /// The first OTEL_* variable that cannot be honoured.
-    pub(super) fn choose(args: &RunArgs, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
+    pub(crate) fn choose(args: &RunArgs, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
         let console = || Kind::Console {
             colour: colour(args.color, &get),
             verbose: args.verbose,
@@ -81,6 +81,14 @@ impl Output {
         matches!(self.kind, Kind::Otlp(_))
     }
 
+    /// The collector, if there is one.
+    pub(crate) const fn otlp(&self) -> Option<&OtlpConfig> {
+        match &self.kind {
+            Kind::Otlp(config) => Some(config),
+            Kind::Console { .. } | Kind::Json => None,
+        }
+    }
+
     pub(super) const fn is_console(&self) -> bool {
         matches!(self.kind, Kind::Console { .. })
     }
@@ -97,7 +105,7 @@ impl Output {
     }
 
     /// For the start message.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.kind {
             Kind::Otlp(config) => format!("OTLP to {}", config.target()),
             Kind::Console { .. } => "console".to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! A command writes its result to standard output; what goes wrong is a [`CommandError`], with the exit code that belongs to it.
 
+mod check;
 mod completions;
 
 use std::io;
@@ -40,6 +41,7 @@ pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
     let done = match command {
         // Has settings beside its arguments: `agent::run`.
         Command::Run(_) => Ok(0),
+        Command::Check(args) => check::report(args),
         Command::Completions(args) => completions::print(args),
     };
     match done {

@@ -1,7 +1,12 @@
 //! The commands beside `run`, by the program itself: a file for each.
 #![cfg(feature = "agent")]
 
+mod check;
 mod completions;
+#[path = "../agent/otlp.rs"]
+mod otlp;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
