@@ -18,9 +18,10 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use aya::programs::{ProgramError, ProgramType};
+use aya::sys::is_program_supported;
 use nflog_agent::confinement::{Confinement, Needs, Role};
 use nflog_agent::nflog::{Config, Nflog};
-use nflog_agent::owner::verify;
 use nix::kmod::{DeleteModuleFlags, delete_module};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -181,10 +182,8 @@ fn forbidden(directory: &str) -> Vec<Act<'static>> {
         ),
         (
             "to load a program into the kernel",
-            Box::new(|| match verify() {
-                Err(error) if error.to_string().contains("not permitted") => {
-                    Err(io::Error::new(ErrorKind::PermissionDenied, error))
-                }
+            Box::new(|| match is_program_supported(ProgramType::SocketFilter) {
+                Err(ProgramError::SyscallError(error)) => Err(error.io_error),
                 Err(error) => Err(io::Error::other(error)),
                 Ok(_) => Ok(()),
             }),

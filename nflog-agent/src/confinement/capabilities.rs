@@ -134,12 +134,15 @@ pub fn names(set: CapabilitySet) -> String {
     names.join(", ")
 }
 
-/// The names, each with its reason.
-pub(super) fn described(set: CapabilitySet, kept: &[Kept]) -> String {
-    let there = kept.iter().filter(|kept| set.contains(kept.capability));
-    let texts: Vec<_> = there
-        .map(|kept| format!("{} ({})", names(kept.capability), kept.reason))
-        .collect();
+/// The names, each with its reasons.
+#[must_use]
+pub fn described(set: CapabilitySet, kept: &[Kept]) -> String {
+    let one = |capability: CapabilitySet| {
+        let reasons = kept.iter().filter(|kept| kept.capability == capability);
+        let reasons: Vec<_> = reasons.map(|kept| kept.reason).collect();
+        format!("{} ({})", names(capability), reasons.join("; or "))
+    };
+    let texts: Vec<_> = set.iter_names().map(|(_, capability)| one(capability)).collect();
     if texts.is_empty() {
         return names(set);
     }

@@ -19,7 +19,7 @@ use std::thread;
 use rustix::thread::{CapabilitySet, set_no_new_privs};
 use thiserror::Error;
 
-pub use capabilities::{Kept, allowed, names};
+pub use capabilities::{Kept, allowed, described, names};
 use capabilities::{drop_bounding, held, lower};
 use files::{Paths, Reached};
 
@@ -136,7 +136,7 @@ impl Confinement {
         };
         tracing::info!(
             "confined: keeps {}; threads of the network {}, {files}; {} system calls forbidden",
-            capabilities::described(inward, &inward_kept),
+            described(inward, &inward_kept),
             if outward.is_empty() {
                 "no capability".to_owned()
             } else {

@@ -1,7 +1,6 @@
 //! What an agent that runs can still do: by `check --running`, which reads it from `/proc`.
 
 use std::net::{TcpListener, UdpSocket};
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -73,13 +72,13 @@ impl Report {
 fn an_agent_keeps_only_what_its_settings_need_in_each_of_its_threads() {
     let netns = Netns::new("confined");
     netns.nft(RULES);
-    // Down: every part of the agent is at work, the spool included.
+    // It is down: every part of the agent is at work, the spool included.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let endpoint = format!("http://{nobody}");
     let directory = tempfile::tempdir().unwrap();
     let spool = directory.path().join("spool");
     let arguments = ["--spool", spool.to_str().unwrap(), "--shutdown-timeout", "1s"];
-    let agent = inside(
+    let mut agent = inside(
         &netns,
         &arguments,
         &[
@@ -88,7 +87,7 @@ fn an_agent_keeps_only_what_its_settings_need_in_each_of_its_threads() {
         ],
     );
     send_one(&netns);
-    wait_for("records in the spool", || is_filled(&spool).then_some(()));
+    agent.wait_until_said("cannot deliver");
     let report = Report::of(&agent, &["--group", "7"]);
     assert_eq!(
         (report.code, report.with("ok").len()),
@@ -121,10 +120,6 @@ fn send_one(netns: &Netns) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.send_to(b"x", "127.0.0.1:4242").unwrap();
     });
-}
-
-fn is_filled(directory: &Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|mut files| files.any(|file| file.is_ok()))
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn check(netns: &Netns, arguments: &[&str]) -> Command {
 }
 
 const RULES: &str =
-    "table inet t { chain out { type filter hook output priority 0; udp dport 9 log group 7; } }";
+    "table inet t { chain out { type filter hook output priority 0; udp dport 9 log group 7\n} }";
 
 #[test]
 fn where_everything_is_there_it_says_so_of_each_prerequisite_and_exits_with_0() {

@@ -9,6 +9,7 @@ use procfs::sys::kernel::Version;
 
 use super::Subject;
 use super::finding::{Cause, Finding};
+use super::privileges::{effective, may_load};
 use crate::cli::AttributionArg;
 use crate::owner::{MapSizes, Probes, ProbesError, Seeded};
 
@@ -175,7 +176,7 @@ fn probes(subject: &Subject) -> Finding {
 fn refused(error: &ProbesError) -> Finding {
     let cause = match error {
         ProbesError::NoKprobes | ProbesError::NoBtf { .. } | ProbesError::Btf(_) => Cause::Unavailable,
-        _ if may_load() => Cause::Unavailable,
+        _ if is_privileged() => Cause::Unavailable,
         _ => Cause::Permission,
     };
     Finding::failed(
@@ -186,8 +187,8 @@ fn refused(error: &ProbesError) -> Finding {
     )
 }
 
-fn may_load() -> bool {
-    super::privileges::effective().is_some_and(|set| super::privileges::may_load(set))
+fn is_privileged() -> bool {
+    effective().is_some_and(may_load)
 }
 
 fn module(release: &str, name: &str, without: &str) -> Finding {

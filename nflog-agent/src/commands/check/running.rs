@@ -7,13 +7,15 @@ use procfs::{ProcError, ProcResult};
 use rustix::thread::CapabilitySet;
 
 use super::finding::{Cause, Finding};
-use crate::confinement::{OUTWARD_THREADS, Role, allowed, names};
+use crate::confinement::{OUTWARD_THREADS, Role, allowed, described, names};
 
 /// Program and subcommand that are looked for.
 const PROGRAM: &str = "nflog-agent";
 const SUBCOMMAND: &str = "run";
 /// Mode of seccomp with a filter (`SECCOMP_MODE_FILTER`).
 const FILTERED: u32 = 2;
+/// Threads that are named, of those that something is wrong with.
+const NAMED: usize = 3;
 /// What helps against all of it.
 const REMEDY: &str = "start it without --sandbox off; its first messages say what could not be given up";
 
@@ -132,11 +134,27 @@ fn every(
         .iter()
         .filter_map(|thread| Some(format!("{} ({}) {}", thread.name, thread.pid, against(thread)?)))
         .collect();
-    if bad.is_empty() {
-        Finding::ok(check, good)
+    let Some(more) = bad.len().checked_sub(NAMED) else {
+        return judged(check, good, &bad, "");
+    };
+    let and = if more == 0 {
+        String::new()
     } else {
-        Finding::failed(check, Cause::Permission, bad.join(", "), REMEDY)
+        format!(", and {more} more")
+    };
+    judged(check, good, &bad[..NAMED], &and)
+}
+
+fn judged(check: &str, good: &str, bad: &[String], and: &str) -> Finding {
+    if bad.is_empty() {
+        return Finding::ok(check, good);
     }
+    Finding::failed(
+        check,
+        Cause::Permission,
+        format!("{}{and}", bad.join(", ")),
+        REMEDY,
+    )
 }
 
 fn role(thread: &Status) -> Role {
@@ -161,14 +179,10 @@ fn capabilities(threads: &[Status], check: &str, wanted: Role, namespaces: Optio
         .iter()
         .map(has)
         .fold(CapabilitySet::empty(), |all, one| all | one);
-    let reasons = kept.iter().filter(|kept| all.contains(kept.capability));
-    let good: Vec<_> = reasons
-        .map(|kept| format!("{} ({})", names(kept.capability), kept.reason))
-        .collect();
-    let good = if good.is_empty() {
+    let good = if all.is_empty() {
         format!("{} threads have none", of_role.len())
     } else {
-        format!("{} threads keep {}", of_role.len(), good.join(", "))
+        format!("{} threads keep {}", of_role.len(), described(all & most, &kept))
     };
     every(&of_role, check, &good, |thread| {
         let more = has(thread) - most;
