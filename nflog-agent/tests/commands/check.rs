@@ -57,8 +57,13 @@ fn check(netns: &Netns, arguments: &[&str]) -> Command {
     command
 }
 
-const RULES: &str =
-    "table inet t { chain out { type filter hook output priority 0; udp dport 9 log group 7\n} }";
+const RULES: &str = "
+    table inet t {
+        chain out {
+            type filter hook output priority 0
+            udp dport 9 log group 7
+        }
+    }";
 
 #[test]
 fn where_everything_is_there_it_says_so_of_each_prerequisite_and_exits_with_0() {
