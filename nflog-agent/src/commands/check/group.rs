@@ -66,18 +66,24 @@ fn bound(subject: &Subject, group: u16, place: &str, netns: Netns) -> Vec<Findin
             )];
         }
     };
-    let mut findings: Vec<_> = reader
+    let (lacks, others): (Vec<_>, Vec<_>) = reader
         .effective()
         .warnings
         .iter()
-        .map(|warning| Finding::warning(&*check, warning.to_string(), remedy(warning)))
-        .collect();
+        .partition(|warning| matches!(warning, Warning::ConntrackRefused));
+    let found =
+        |check: &str, warning: &Warning| Finding::warning(check, warning.to_string(), remedy(warning));
+    let mut findings: Vec<_> = others.iter().map(|warning| found(&check, warning)).collect();
     if findings.is_empty() {
-        let conntrack = if conntrack { ", with conntrack entries" } else { "" };
-        findings.push(Finding::ok(
-            &*check,
-            format!("free, bound for a moment{conntrack}"),
-        ));
+        findings.push(Finding::ok(&*check, "free, bound for a moment"));
+    }
+    findings.extend(
+        lacks
+            .iter()
+            .map(|warning| found(&format!("conntrack{place}"), warning)),
+    );
+    if conntrack && lacks.is_empty() {
+        findings.push(Finding::ok(format!("conntrack{place}"), "attached to packets"));
     }
     if let Err(error) = reader.close(|_| {}) {
         findings.push(Finding::warning(
