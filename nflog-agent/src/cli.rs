@@ -1,5 +1,6 @@
 //! Command line of the agent. Values are checked here, before anything is opened.
 
+use std::ffi::OsString;
 use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,6 +49,13 @@ pub enum Command {
     /// Print firewall rules that log for the agent, or put them into a table of their own and remove them.
     #[command(after_long_help = rules::EXAMPLES)]
     Rules(Box<RulesArgs>),
+    /// Check every prerequisite of `run`, with what to do about it; or what a running agent can still do.
+    ///
+    /// A line each: ok, warning (the agent runs, with less) or FAILED. Exit code: 0 if nothing failed, else that of the worst failure:
+    /// 64 wrong configuration, 77 missing privileges, 69 the kernel, the collector or the API lacks something, 75 another program reads a
+    /// group, 74 the spool cannot be written.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<CheckArgs>),
     /// Print completions for a shell.
     ///
     /// For bash: nflog-agent completions bash > /usr/share/bash-completion/completions/nflog-agent
@@ -124,6 +132,50 @@ pub struct ReplayArgs {
     /// Colour on the console.
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
     pub color: ColorArg,
+}
+
+const CHECK_EXAMPLES: &str = "Examples:
+  nflog-agent check --config /etc/nflog-agent/nflog-agent.toml   all that this configuration needs
+  nflog-agent check --group 7 --output json                      for programs: [{check, status, found, remedy}, ...]
+  nflog-agent check --group 7 -- --spool /var/lib/nflog-agent    any flag of run, after --
+  nflog-agent check --running                                    what the agent that runs can still do";
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Look at a running agent instead: capabilities, no_new_privs and seccomp of each of its threads, beside what it promises.
+    #[arg(long, value_name = "PID", num_args = 0..=1)]
+    pub running: Option<Option<u32>>,
+
+    /// Lines, or an array of {check, status, found, remedy}; status is ok, warning or failed, remedy null where there is none.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: ReportArg,
+
+    /// Configuration file, as of run; it is checked, too. Also NFLOG_AGENT_CONFIG.
+    #[arg(id = "file", short, long = "config", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Groups, as of run.
+    #[arg(short, long = "group", value_name = "N")]
+    pub groups: Vec<String>,
+
+    /// Network namespaces, as of run.
+    #[arg(long = "netns", value_name = "NAME|PATH|PID")]
+    pub netns: Vec<String>,
+
+    /// Any other flags of run.
+    #[arg(last = true, value_name = "FLAGS OF RUN")]
+    pub run: Vec<OsString>,
+}
+
+/// `check --output`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportArg {
+    /// One line each.
+    #[default]
+    Text,
+    /// JSON.
+    Json,
 }
 
 /// Arguments of `completions`.
@@ -282,6 +334,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_ACCOUNT_INTERVAL")]
     pub account_interval: Duration,
 
+    /// What the agent still can do once everything is open: capabilities, system calls (seccomp) and files (Landlock) that the settings
+    /// do not need are given up. `nflog-agent check --running` shows what is left.
+    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_SANDBOX")]
+    pub sandbox: SandboxArg,
+
     /// On the console, everything that is known of each packet, in lines below its own. JSON and OTLP always have it.
     #[arg(short, long, env = "NFLOG_AGENT_VERBOSE")]
     pub verbose: bool,
@@ -347,6 +404,16 @@ pub enum WhenFullArg {
     DropOldest,
     /// The newest ones.
     DropNewest,
+}
+
+/// `--sandbox`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SandboxArg {
+    /// As much as this kernel has; what it lacks is said.
+    #[default]
+    Auto,
+    /// Nothing is given up. For debuggers, and for a KUBECONFIG that runs a program for its credentials.
+    Off,
 }
 
 /// `--record-id`.

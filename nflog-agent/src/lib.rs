@@ -20,6 +20,8 @@ pub mod cli;
 #[cfg(feature = "agent")]
 pub mod commands;
 #[cfg(feature = "agent")]
+pub mod confinement;
+#[cfg(feature = "agent")]
 pub mod export;
 #[cfg(feature = "agent")]
 mod lingering;

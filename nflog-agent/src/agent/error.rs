@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::reader::ReaderError;
+use crate::confinement::ConfinementError;
 use crate::export::{ConfigError as ExportError, SpoolError, TransportError};
 use crate::nflog::{ConfigError, NetnsError, OpenError};
 use crate::owner::{DiagError, ProbesError};
@@ -86,6 +87,18 @@ pub enum RunError {
         /// What was given.
         name: String,
     },
+    /// Credentials come from a program, which the sandbox does not let run.
+    #[error(
+        "KUBECONFIG={}: it runs a program for its credentials, which the agent gives up the right to: use a token or a certificate, \
+         or --sandbox off", path.display()
+    )]
+    KubeconfigRuns {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// A thread cannot be confined.
+    #[error(transparent)]
+    Confinement(#[from] ConfinementError),
     /// The system refuses a thread, a signal handler or a runtime.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -118,14 +131,17 @@ impl RunError {
             | Self::NoKubernetes
             | Self::NoNode
             | Self::NodeName { .. }
+            | Self::KubeconfigRuns { .. }
             | Self::TooManyNamespaces { .. } => EXIT_USAGE,
             Self::NotPrivileged => EXIT_PERMISSION,
             Self::Spool(SpoolError::Busy { .. }) => EXIT_BUSY,
             Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
             Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => EXIT_IO,
-            Self::Spool(SpoolError::Thread(_)) | Self::System(_) | Self::Reader(_) | Self::ReaderPanicked => {
-                1
-            }
+            Self::Confinement(_)
+            | Self::Spool(SpoolError::Thread(_))
+            | Self::System(_)
+            | Self::Reader(_)
+            | Self::ReaderPanicked => 1,
         }
     }
 }

@@ -1,24 +1,46 @@
 //! Whether the pods of this node are named, decided once at start.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use super::RunError;
-use crate::cli::RunArgs;
+use crate::cli::{KubernetesArg, RunArgs};
 use crate::workload::kubernetes::Pods;
+#[cfg(feature = "kubernetes")]
+use crate::workload::kubernetes::{Access, is_node_name};
 
-/// Starts the watch on the node's pods, if there is anything to watch. Never waits for the API server.
+/// Whether there are pods to name, and how.
+pub(crate) enum Choice {
+    /// Not wanted.
+    Off,
+    /// There is no API to ask.
+    Nowhere,
+    /// There is one, but it is not known which node this is.
+    #[cfg_attr(
+        not(feature = "kubernetes"),
+        expect(dead_code, reason = "this build never asks")
+    )]
+    NoNode,
+    /// The pods of a node.
+    #[cfg(feature = "kubernetes")]
+    Watch {
+        /// How the API server is reached.
+        access: Access,
+        /// This node.
+        node: String,
+    },
+}
+
+/// From the arguments and the environment.
 ///
 /// # Errors
-/// When it was asked for, and cannot be.
+/// When names were asked for, and there cannot be any.
 #[cfg(feature = "kubernetes")]
-pub(super) fn watch(args: &RunArgs, runtime: &Handle) -> Result<Option<Arc<Pods>>, RunError> {
-    use crate::cli::KubernetesArg;
-    use crate::workload::kubernetes::{Access, Chosen, Pace, Watch, is_node_name};
-
+pub(crate) fn choose(args: &RunArgs) -> Result<Choice, RunError> {
     let asked = match args.kubernetes {
-        KubernetesArg::Off => return Ok(None),
+        KubernetesArg::Off => return Ok(Choice::Off),
         KubernetesArg::On => true,
         KubernetesArg::Auto => false,
     };
@@ -26,26 +48,50 @@ pub(super) fn watch(args: &RunArgs, runtime: &Handle) -> Result<Option<Arc<Pods>
         return if asked {
             Err(RunError::NoKubernetes)
         } else {
-            Ok(None)
+            Ok(Choice::Nowhere)
         };
     };
     let given = args.kubernetes_node.clone();
     let node = given
         .or_else(|| std::env::var(DOWNWARD).ok())
         .filter(|node| !node.is_empty());
-    let Some(node) = node else {
-        if asked {
-            return Err(RunError::NoNode);
-        }
-        tracing::warn!(
-            "pods are not named, records have their UIDs: {}",
-            RunError::NoNode
-        );
-        return Ok(None);
-    };
-    if !is_node_name(&node) {
-        return Err(RunError::NodeName { name: node });
+    match node {
+        Some(node) if !is_node_name(&node) => Err(RunError::NodeName { name: node }),
+        Some(node) => Ok(Choice::Watch { access, node }),
+        None if asked => Err(RunError::NoNode),
+        None => Ok(Choice::NoNode),
     }
+}
+
+/// This build has no client for the Kubernetes API.
+#[cfg(not(feature = "kubernetes"))]
+pub(crate) fn choose(args: &RunArgs) -> Result<Choice, RunError> {
+    match args.kubernetes {
+        KubernetesArg::Off => Ok(Choice::Off),
+        KubernetesArg::On => Err(RunError::NoKubernetes),
+        KubernetesArg::Auto => Ok(Choice::Nowhere),
+    }
+}
+
+/// Starts the watch on the node's pods, if there is anything to watch. Never waits for the API server.
+///
+/// # Errors
+/// When it was asked for, and cannot be.
+#[cfg(feature = "kubernetes")]
+pub(super) fn watch(args: &RunArgs, runtime: &Handle) -> Result<Option<Arc<Pods>>, RunError> {
+    use crate::workload::kubernetes::{Chosen, Pace, Watch};
+
+    let (access, node) = match choose(args)? {
+        Choice::Off | Choice::Nowhere => return Ok(None),
+        Choice::NoNode => {
+            tracing::warn!(
+                "pods are not named, records have their UIDs: {}",
+                RunError::NoNode
+            );
+            return Ok(None);
+        }
+        Choice::Watch { access, node } => (access, node),
+    };
     let pods = Arc::new(Pods::default());
     let watch = Watch {
         access,
@@ -61,6 +107,27 @@ pub(super) fn watch(args: &RunArgs, runtime: &Handle) -> Result<Option<Arc<Pods>
     Ok(Some(pods))
 }
 
+/// Files that the watch reads again and again.
+///
+/// # Errors
+/// When the credentials come from a program.
+#[cfg(feature = "kubernetes")]
+pub(super) fn files(args: &RunArgs) -> Result<Vec<PathBuf>, RunError> {
+    let Choice::Watch { access, .. } = choose(args)? else {
+        return Ok(Vec::new());
+    };
+    access.files().ok_or_else(|| match access {
+        Access::Kubeconfig(path) => RunError::KubeconfigRuns { path },
+        Access::ServiceAccount => RunError::NoKubernetes,
+    })
+}
+
+/// This build has no client for the Kubernetes API.
+#[cfg(not(feature = "kubernetes"))]
+pub(super) fn files(_: &RunArgs) -> Result<Vec<PathBuf>, RunError> {
+    Ok(Vec::new())
+}
+
 /// Variable that manifests fill with `spec.nodeName`.
 #[cfg(feature = "kubernetes")]
 const DOWNWARD: &str = "K8S_NODE_NAME";
@@ -68,8 +135,5 @@ const DOWNWARD: &str = "K8S_NODE_NAME";
 /// This build has no client for the Kubernetes API.
 #[cfg(not(feature = "kubernetes"))]
 pub(super) fn watch(args: &RunArgs, _: &Handle) -> Result<Option<Arc<Pods>>, RunError> {
-    match args.kubernetes {
-        crate::cli::KubernetesArg::On => Err(RunError::NoKubernetes),
-        _ => Ok(None),
-    }
+    choose(args).map(|_| None)
 }

@@ -1,17 +1,18 @@
 //! Wires the stages, starts them and stops them.
 //!
-//! Start: settings, privileges, probes, readers, exporter. Probes come before the readers bind their groups, so that the
+//! Start: settings, privileges, probes, confinement, exporter, readers. Probes come before the readers bind their groups, so that the
 //! first entry already has its owner. Then `serve` runs until the end, and `reload` when asked. Stop: readers unbind and drain, then the exporter
 //! delivers what is queued.
 
 mod account;
 mod attributions;
+mod confined;
 mod descriptors;
 mod devices;
 mod entry;
 mod error;
 mod gaps;
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod netns;
 mod output;
 mod owners;
@@ -36,6 +37,7 @@ pub use reader::ReaderError;
 pub use replay::{ReplayError, replay};
 
 use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
+use crate::confinement::{self, Confinement, Role};
 use crate::export::{
     Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, WhenFull,
 };
@@ -53,14 +55,14 @@ use attributions::Attributions;
 use devices::Devices;
 use gaps::Gaps;
 use netns::{Counts, Named, Namespace, own_inode};
-use output::Output;
+pub(crate) use output::Output;
 use owners::Owners;
 use probes::Messages;
 use reader::{Reader, Stage};
 use reload::Reloads;
 use rustix::time::{ClockId, clock_gettime};
 use serve::Opened;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 
 /// The agent's own network namespace, in messages.
 const HERE: &str = "this network namespace";
@@ -89,10 +91,6 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     let args = &settings.args;
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
     let signals = signals::watch(args.config.is_some())?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
@@ -101,14 +99,20 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
         ..MapSizes::default()
     };
     let mut probes = probes::open(args.attribution, &args.groups, sizes)?;
-    let processes = probes
-        .as_mut()
-        .and_then(|probes| processes::follow(probes, args.process_command_line));
-    let messages = probes.as_mut().and_then(Messages::forward);
     let ledger = Ledger::new();
+    let spool = open_spool(args, output, &ledger)?;
+    // Until here there is this thread only. Each of those to come begins in its role; this one keeps what it has until all is open.
+    let confinement = Arc::new(confined::start(settings, output, probes.as_ref())?);
+    let runtime = start_runtime(&confinement)?;
+    let processes = confinement.run_as(Role::Inward, || {
+        let probes = probes.as_mut()?;
+        processes::follow(probes, args.process_command_line)
+    })?;
+    let messages = confinement.run_as(Role::Outward, || probes.as_mut().and_then(Messages::forward))?;
     let _entered = runtime.enter();
     let pods = kubernetes::watch(args, runtime.handle())?;
-    let (queue, exporter) = start_exporter(args, output, &ledger, runtime.handle())?;
+    let (queue, exporter) =
+        confinement.run_as(Role::Outward, || start_exporter(output, spool, runtime.handle()))??;
     let agent = Agent {
         settings,
         args,
@@ -126,7 +130,11 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
-    let metrics = agent.start_metrics(runtime.handle())?;
+    let metrics = confinement.run_as(Role::Outward, || {
+        let _entered = runtime.enter();
+        agent.start_metrics(runtime.handle())
+    })??;
+    confinement.enter(Role::Inward);
     let ended = agent.serve(named, readers, signals);
     let delivered = exporter.close(args.shutdown_timeout);
     if let Some(metrics) = metrics {
@@ -138,18 +146,22 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     ended
 }
 
-fn start_exporter(
-    args: &RunArgs,
-    output: &Output,
-    ledger: &Arc<Ledger>,
-    runtime: &Handle,
-) -> Result<(ExportQueue, Exporter), RunError> {
-    let (transport, options) = (output.transport()?, ExporterOptions::default());
+fn start_runtime(confinement: &Arc<Confinement>) -> Result<Runtime, RunError> {
+    let confinement = Arc::clone(confinement);
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name(confinement::NETWORK)
+        .on_thread_start(move || confinement.enter_outward_once())
+        .enable_all()
+        .build()?)
+}
+
+fn open_spool(args: &RunArgs, output: &Output, ledger: &Arc<Ledger>) -> Result<Option<Spool>, RunError> {
     let Some(path) = args.spool.as_ref().filter(|_| output.is_otlp()) else {
         if args.spool.is_some() {
             tracing::warn!("--spool is for OTLP: the {} does without", output.describe());
         }
-        return Ok(Exporter::start(transport, options, runtime));
+        return Ok(None);
     };
     let limits = SpoolLimits {
         bytes: args.spool_bytes,
@@ -160,8 +172,21 @@ fn start_exporter(
         },
         ..SpoolLimits::default()
     };
-    let spool = Spool::open(path, limits, ledger)?;
-    Ok(Exporter::start_with_spool(transport, options, spool, runtime)?)
+    Ok(Some(Spool::open(path, limits, ledger)?))
+}
+
+fn start_exporter(
+    output: &Output,
+    spool: Option<Spool>,
+    runtime: &Handle,
+) -> Result<(ExportQueue, Exporter), RunError> {
+    // Of the caller's thread.
+    let _entered = runtime.enter();
+    let (transport, options) = (output.transport()?, ExporterOptions::default());
+    Ok(match spool {
+        Some(spool) => Exporter::start_with_spool(transport, options, spool, runtime)?,
+        None => Exporter::start(transport, options, runtime),
+    })
 }
 
 struct Agent<'a> {
@@ -364,7 +389,11 @@ impl<'a> Agent<'a> {
     }
 }
 
-fn nflog_config(args: &RunArgs, netns: Netns, conntrack: bool) -> Result<Config, RunError> {
+/// The settings of the library that these arguments stand for.
+///
+/// # Errors
+/// The first that it does not take.
+pub(crate) fn nflog_config(args: &RunArgs, netns: Netns, conntrack: bool) -> Result<Config, RunError> {
     let numbered = Flags::SEQ | Flags::SEQ_GLOBAL;
     Ok(Config::builder()
         .netns(netns)

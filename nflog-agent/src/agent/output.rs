@@ -14,7 +14,7 @@ const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 
 /// A checked choice of output.
-pub(super) struct Output {
+pub(crate) struct Output {
     kind: Kind,
     /// Records have ids.
     ids: bool,
@@ -76,7 +76,7 @@ impl Output {
     ///
     /// # Errors
     /// The first OTEL_* variable that cannot be honoured.
-    pub(super) fn choose(choice: Choice, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
+    pub(crate) fn choose(choice: Choice, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
         let console = || Kind::Console {
             colour: colour(choice.color, &get),
             verbose: choice.verbose,
@@ -148,6 +148,14 @@ impl Output {
         matches!(self.kind, Kind::Otlp(_))
     }
 
+    /// The collector, if there is one.
+    pub(crate) const fn otlp(&self) -> Option<&OtlpConfig> {
+        match &self.kind {
+            Kind::Otlp(config) => Some(config),
+            Kind::Console { .. } | Kind::Json | Kind::Viewer(_) => None,
+        }
+    }
+
     /// People look at it: the account is for them at the end.
     pub(super) const fn is_console(&self) -> bool {
         matches!(self.kind, Kind::Console { .. } | Kind::Viewer(_))
@@ -170,7 +178,7 @@ impl Output {
     }
 
     /// For the start message.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.kind {
             Kind::Otlp(config) => format!("OTLP to {}", config.target()),
             Kind::Console { .. } => "console".to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! A command writes its result to standard output; what goes wrong is a [`CommandError`], with the exit code that belongs to it.
 
+mod check;
 mod completions;
 mod config_schema;
 mod record;
@@ -54,6 +55,7 @@ pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
         Command::Run(_) | Command::Replay(_) | Command::Top(_) => Ok(0),
         Command::Record(args) => record::record(args).map(|()| 0).map_err(CommandError::from),
         Command::Rules(args) => rules::carry_out(args),
+        Command::Check(args) => check::report(args),
         Command::Completions(args) => completions::print(args),
         Command::ConfigSchema => config_schema::print(),
     };

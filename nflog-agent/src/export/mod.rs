@@ -22,6 +22,7 @@ mod retry;
 mod spool;
 mod tls;
 mod transport;
+pub(crate) mod trial;
 mod worker;
 
 pub use batch::{Batch, Batcher, FlushPolicy};

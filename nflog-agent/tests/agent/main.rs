@@ -8,6 +8,7 @@
 mod support;
 
 mod attribution;
+mod confined;
 mod conservation;
 mod console;
 mod errors;

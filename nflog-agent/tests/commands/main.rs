@@ -1,8 +1,11 @@
 //! The commands beside `run`, by the program itself: a file for each.
 #![cfg(feature = "agent")]
 
+mod check;
 mod completions;
 mod config_schema;
+#[path = "../agent/otlp.rs"]
+mod otlp;
 mod record;
 mod rules;
 #[path = "../support/mod.rs"]

@@ -19,7 +19,14 @@ use crate::vm::protocol::{AGENT_PATH, Mode, PLAN_PATH, Plan, TESTS_DIRECTORY};
 use crate::vm::system::{self, Placed};
 
 /// Integration tests that run in guests: those whose name begins with one of these.
-pub(crate) const TEST_PREFIXES: [&str; 5] = ["agent", "attribution", "kprobe", "nflog", "sockdiag"];
+pub(crate) const TEST_PREFIXES: [&str; 6] = [
+    "agent",
+    "attribution",
+    "confinement",
+    "kprobe",
+    "nflog",
+    "sockdiag",
+];
 const BUSYBOX_APPLETS: [&str; 25] = [
     "ash", "cat", "chmod", "dmesg", "false", "grep", "head", "kill", "less", "ls", "lsmod", "mkdir", "mount",
     "nc", "ping", "poweroff", "ps", "sh", "sleep", "sync", "tail", "top", "true", "unshare", "vi",

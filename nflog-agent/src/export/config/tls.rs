@@ -1,7 +1,7 @@
 //! Which files hold the trust and the identity for TLS; they are read by `export::tls`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ConfigError;
 use super::variables::{Value, Variables};
@@ -23,6 +23,18 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
+    /// Where they are.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let identity = self
+            .identity
+            .iter()
+            .flat_map(|(certificate, key)| [certificate, key]);
+        self.authorities
+            .iter()
+            .chain(identity)
+            .map(|file| file.path.as_path())
+    }
+
     pub(super) fn from_variables<G: Fn(&str) -> Option<OsString>>(
         variables: &Variables<G>,
     ) -> Result<Self, ConfigError> {

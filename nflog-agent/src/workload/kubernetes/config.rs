@@ -53,6 +53,33 @@ impl Access {
         in_pod.then_some(Self::ServiceAccount)
     }
 
+    /// The files that credentials are read from; `None` if a program makes them. A kubeconfig that cannot be read names itself only:
+    /// the watch says what is wrong with it.
+    #[must_use]
+    pub fn files(&self) -> Option<Vec<PathBuf>> {
+        let Self::Kubeconfig(path) = self else {
+            return Some(vec![TOKEN.into()]);
+        };
+        let mut files = vec![path.clone()];
+        let Ok(config) = Kubeconfig::read_from(path) else {
+            return Some(files);
+        };
+        let clusters = config.clusters.into_iter().filter_map(|named| named.cluster);
+        files.extend(
+            clusters
+                .filter_map(|cluster| cluster.certificate_authority)
+                .map(PathBuf::from),
+        );
+        for user in config.auth_infos.into_iter().filter_map(|named| named.auth_info) {
+            if user.exec.is_some() {
+                return None;
+            }
+            let named = [user.client_certificate, user.client_key, user.token_file];
+            files.extend(named.into_iter().flatten().map(PathBuf::from));
+        }
+        Some(files)
+    }
+
     /// A client with the credentials as they are in the files now.
     pub(super) async fn client(&self) -> Result<Client, AccessError> {
         let config = match self {

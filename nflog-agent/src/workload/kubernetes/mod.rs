@@ -18,6 +18,8 @@ mod owners;
 mod pods;
 mod store;
 #[cfg(feature = "kubernetes")]
+mod trial;
+#[cfg(feature = "kubernetes")]
 mod watch;
 
 #[cfg(feature = "kubernetes")]
@@ -29,5 +31,7 @@ pub use object::{Chosen, Object};
 pub use owners::{Controller, Owners};
 pub use pods::{Container, Pod};
 pub use store::{CAPACITY, Found, LINGER, Observed, Pods};
+#[cfg(feature = "kubernetes")]
+pub(crate) use trial::trial;
 #[cfg(feature = "kubernetes")]
 pub use watch::{Pace, Watch};
