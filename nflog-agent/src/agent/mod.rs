@@ -8,6 +8,7 @@ mod account;
 mod attributions;
 mod descriptors;
 mod devices;
+mod engines;
 mod error;
 mod gaps;
 mod kubernetes;
@@ -39,8 +40,9 @@ use crate::process::Processes;
 use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
+use crate::workload::engines::Engines;
 use crate::workload::kubernetes::Pods;
-use crate::workload::{DEFAULT_CAPACITY, Resolver};
+use crate::workload::{DEFAULT_CAPACITY, Peers, Resolver};
 use account::Accounts;
 use attributions::Attributions;
 use devices::Devices;
@@ -88,6 +90,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
     let ledger = Ledger::new();
     let _entered = runtime.enter();
     let pods = kubernetes::watch(args, runtime.handle())?;
+    let engines = engines::ask(args, runtime.handle());
     let (queue, exporter) = start_exporter(args, &output, &ledger, runtime.handle())?;
     let agent = Agent {
         settings,
@@ -101,6 +104,8 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
         rules: settings.policy.counts(),
         processes: processes.as_ref().map(|(processes, _)| processes),
         pods,
+        engines,
+        node: netns::node_inode(),
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
@@ -154,6 +159,9 @@ struct Agent<'a> {
     rules: Arc<RuleCounts>,
     processes: Option<&'a Arc<Processes>>,
     pods: Option<Arc<Pods>>,
+    engines: Option<Arc<Engines>>,
+    /// Inode of the node's own network namespace, as far as it can be told.
+    node: Option<u32>,
 }
 
 impl<'a> Agent<'a> {
@@ -239,7 +247,8 @@ impl<'a> Agent<'a> {
             netns,
             owners,
             resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned())
-                .with_pods(self.pods.clone()),
+                .with_names(self.pods.clone(), self.engines.clone()),
+            peers: Peers::new(self.pods.clone(), self.node == Some(netns)),
             devices,
             policy: Engine::new(
                 &self.settings.policy,

@@ -13,12 +13,12 @@ use super::gaps::Gaps;
 use super::owners::Owners;
 use crate::export::Batcher;
 use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
-use crate::owner::LogTime;
+use crate::owner::{End, LogTime};
 use crate::packet::dissect;
 use crate::policy::{Engine, Out};
 use crate::record::{Device, Direction, Record, Suppressed, TimeSource};
 use crate::telemetry::ledger::{Ledger, Unsettled};
-use crate::workload::Resolver;
+use crate::workload::{Peers, Resolver};
 
 /// Longest sleep in `recv` while a loss is not reported yet: bounds how late the report goes out when nothing arrives.
 const IDLE: Duration = Duration::from_millis(500);
@@ -86,6 +86,7 @@ pub(super) struct Stage<'a> {
     pub(super) netns: u32,
     pub(super) owners: Owners<'a>,
     pub(super) resolver: Resolver,
+    pub(super) peers: Peers,
     pub(super) devices: Devices,
     pub(super) policy: Engine,
     pub(super) batcher: Batcher,
@@ -159,6 +160,9 @@ impl Stage<'_> {
         let attribution = self.owners.find(entry, &packet, logged);
         self.attributions.count(&attribution);
         let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
+        let near = attribution.end().or_else(|| entry.hook().and_then(near));
+        let workload = process.as_deref().map(|process| &*process.workload);
+        let peer = self.peers.find(&packet, near, workload);
         for index in [
             entry.indev(),
             entry.outdev(),
@@ -206,6 +210,7 @@ impl Stage<'_> {
             packet: &packet,
             attribution: &attribution,
             process: process.as_deref(),
+            peer,
             rule: rule.as_deref(),
             sample_rate: None,
             flow: None,
@@ -225,6 +230,15 @@ impl Out for Batcher {
 
     fn suppressed(&mut self, suppressed: &Suppressed<'_>, now: Instant) {
         self.push_suppressed(suppressed, now);
+    }
+}
+
+/// The end of a packet that is in the namespace where it is logged.
+const fn near(hook: Hook) -> Option<End> {
+    match direction(hook) {
+        Some(Direction::Receive) => Some(End::Destination),
+        Some(Direction::Transmit) => Some(End::Source),
+        None => None,
     }
 }
 

@@ -12,11 +12,26 @@ mod support;
 mod model;
 mod named;
 mod objects;
+mod places;
 mod server;
 mod tls;
 mod watch;
 
 use serde_json::Value;
+
+/// Whether this kernel has kprobes. Skipping is allowed only where it provably has none.
+fn has_kprobes() -> bool {
+    let has = [
+        "/sys/bus/event_source/devices/kprobe/type",
+        "/sys/kernel/tracing/kprobe_events",
+    ]
+    .iter()
+    .any(|path| std::path::Path::new(path).exists());
+    if !has {
+        println!("SKIPPED: this kernel is built without kprobes (CONFIG_KPROBE_EVENTS)");
+    }
+    has
+}
 
 /// A pod as kube-apiserver sends it.
 fn pod() -> Value {
