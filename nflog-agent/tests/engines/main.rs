@@ -1,6 +1,6 @@
 //! Names of containers: the inquiry against a stand-in for the engines' sockets, with faults, and the agent as a process.
 //!
-//! The answers are in the shapes of Docker's and of Podman's (`tests/data`).
+//! The answers (`tests/data`): Podman's was recorded (4.3.1), names changed; Docker's is in the shape that its API documents.
 #![cfg(feature = "agent")]
 
 #[path = "../agent/program.rs"]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
-use crate::pod_with;
+use crate::pods::pod_with;
 use crate::program::Agent;
 use crate::server::Server;
 use crate::support::sender::Sender;
