@@ -285,6 +285,17 @@ pub struct RunArgs {
     )]
     pub kubernetes_annotations: Vec<KeyPattern>,
 
+    /// Sockets of Docker and Podman, which tell the names and images of containers that are in no pod. They are asked once for each
+    /// container, and only while there is one. Whoever may use such a socket is as good as root. off: records have container ids.
+    #[arg(
+        long,
+        value_name = "PATH",
+        value_delimiter = ',',
+        default_value = "/run/docker.sock,/run/podman/podman.sock",
+        env = "NFLOG_AGENT_CONTAINER_SOCKETS"
+    )]
+    pub container_sockets: Vec<PathBuf>,
+
     /// Bytes of each packet to copy: enough for the headers.
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_531), env = "NFLOG_AGENT_COPY_RANGE")]
     pub copy_range: u32,

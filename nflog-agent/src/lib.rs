@@ -4,7 +4,7 @@
 //!
 //! One-way data flow; each stage is a module:
 //! [`nflog`] (netlink bytes to entries) → `packet` (entry payload to addresses and ports) → `owner` (who owns the socket) →
-//! `workload` (which container or unit that is, with `process`: what program it ran) → `record` (the value that leaves) → `policy` (which of them do) → `export` (batches to a collector or
+//! `workload` (which container or unit that is, by `cgroup_path`, with `process`: what program it ran) → `record` (the value that leaves) → `policy` (which of them do) → `export` (batches to a collector or
 //! a console). `telemetry` keeps the account of every record, `agent` wires the stages.
 //!
 //! With `default-features = false` only [`nflog`] is built.
@@ -15,6 +15,8 @@ pub mod nflog;
 pub mod agent;
 #[cfg(feature = "agent")]
 mod causes;
+#[cfg(feature = "cgroup-path")]
+pub mod cgroup_path;
 #[cfg(feature = "agent")]
 pub mod cli;
 #[cfg(feature = "agent")]

@@ -18,6 +18,7 @@ use nflog_agent::record::{
     Suppressed, packet_line,
 };
 use nflog_agent::telemetry::ledger::{Ledger, LossReason};
+use nflog_agent::workload::kubernetes::{Peer, Pod};
 use nflog_agent::workload::{Process, Workload};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -229,7 +230,8 @@ fn process() -> impl Strategy<Value = Process> {
         Just("session-1.scope".to_owned()),
         text()
     ]);
-    let workload = (of("[0-9a-f]{1}"), runtime, of("[a-b]"), unit);
+    let slice = of(Just("system.slice".to_owned()));
+    let workload = (of("[0-9a-f]{1}"), runtime, of("[a-b]"), unit, slice);
     let parent = (any::<u32>(), any::<[u8; 16]>()).prop_map(|(pid, comm)| Parent {
         pid,
         comm: Comm::new(comm),
@@ -244,12 +246,13 @@ fn process() -> impl Strategy<Value = Process> {
     );
     (workload, of(text()), program).prop_map(|(workload, cgroup_path, program)| {
         let (executable, parent, arguments, created) = program;
-        let (container_id, runtime, pod_uid, unit) = workload;
+        let (container_id, runtime, pod_uid, unit, slice) = workload;
         let workload = Arc::new(Workload {
             container_id,
             runtime,
             pod_uid,
             unit,
+            slice,
             ..Workload::default()
         });
         Process {
@@ -261,6 +264,12 @@ fn process() -> impl Strategy<Value = Process> {
             created,
         }
     })
+}
+
+prop_compose! {
+    fn peer()(uid in "[0-9a-f-]{1,36}", namespace in text(), name in text()) -> Peer {
+        Peer::new(&uid, &Arc::new(Pod { namespace, name, ..Pod::default() }))
+    }
 }
 
 prop_compose! {
@@ -294,6 +303,7 @@ prop_compose! {
         packet in packet().boxed(),
         attribution in attribution().boxed(),
         process in of(process()).boxed(),
+        peer in of(peer()).boxed(),
         rule in of(rule()).boxed(),
         sample_rate in any::<Option<u32>>(),
         flow in of(flow()).boxed(),
@@ -302,7 +312,7 @@ prop_compose! {
         let (seq, seq_global, mark) = numbers;
         Sample {
             time, kernel_time, observed, netns, group, direction, prefix, seq, seq_global, mark, devices, socket,
-            hwaddr, packet, attribution, process, rule, sample_rate, flow,
+            hwaddr, packet, attribution, process, peer, rule, sample_rate, flow,
         }
     }
 }

@@ -15,7 +15,7 @@ const INIT: u32 = 1;
 pub struct Holder {
     /// Start of the thread group leader, ns since boot.
     pub start_boottime: u64,
-    /// cgroup v2 id.
+    /// cgroup id: see [`CGROUP_V1`](crate::CGROUP_V1).
     pub cgroup_id: u64,
     /// Process id in the initial pid namespace.
     pub tgid: u32,

@@ -17,7 +17,9 @@ mod stats;
 pub use held::{Claim, Held, Holder, state};
 pub use key::{Fingerprint, IDENTITY_LEN, PacketKey};
 pub use offsets::{Field, ForwardingOffsets, Offsets, ProcessOffsets};
-pub use owner::{Answer, COMM_LEN, Logged, SocketOwner, continuation, end, method, peer_hash, reason};
+pub use owner::{
+    Answer, CGROUP_V1, COMM_LEN, Logged, SocketOwner, continuation, end, method, peer_hash, reason,
+};
 pub use process::{
     ARGS_MAX, ImageId, PATH_MAX, PATHS_MAX, ProcessEvent, ProcessText, TEXT_MAX, process_event,
 };

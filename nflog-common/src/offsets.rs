@@ -58,6 +58,10 @@ pub struct Offsets {
     pub cred_uid: u16,
     pub cred_gid: u16,
     pub css_set_dfl_cgrp: u16,
+    /// Where the state of the controller is that has a v1 hierarchy; 0 on a host with cgroup v2 alone.
+    pub css_set_controller: u16,
+    pub css_cgroup: u16,
+    pub cgroup_level: u16,
     pub cgroup_kn: u16,
     pub kernfs_node_id: u16,
     pub sock_ipv6only: Field,

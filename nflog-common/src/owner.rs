@@ -7,13 +7,20 @@ use crate::Fingerprint;
 /// `TASK_COMM_LEN`.
 pub const COMM_LEN: usize = 16;
 
+/// Bit of a cgroup id that says of which hierarchy it is. Ids are the kernel's (`kernfs_node.id`, the inode of the cgroup's directory),
+/// each hierarchy counts its own from 1 on, and they do not reach this bit.
+///
+/// Set: the v1 hierarchy of a controller, on hosts that have such and for processes outside of its root, because there container
+/// runtimes may make no cgroup of v2. Not set: cgroup v2.
+pub const CGROUP_V1: u64 = 1 << 63;
+
 /// The process that a socket belongs to, as it was when it took the socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOwner {
     /// Start of the thread group leader, ns since boot (`task_struct.start_boottime`). 0 if unreadable.
     pub start_boottime: u64,
-    /// cgroup v2 id of the process when it took the socket (`bpf_get_current_cgroup_id`). 0 if unknown.
+    /// cgroup id of the process when it took the socket: see [`CGROUP_V1`]. 0 if unknown.
     pub cgroup_id: u64,
     /// Process id in the initial pid namespace.
     pub tgid: u32,

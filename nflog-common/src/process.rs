@@ -30,7 +30,7 @@ pub struct ProcessEvent {
     pub origin: ImageId,
     /// The parent at that moment (`real_parent`); 0 if it could not be read. Not for an end.
     pub parent: ImageId,
-    /// cgroup v2 id.
+    /// cgroup id: see [`CGROUP_V1`](crate::CGROUP_V1).
     pub cgroup_id: u64,
     /// `comm` of the parent's main thread.
     pub parent_comm: [u8; COMM_LEN],

@@ -220,6 +220,9 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     cred_uid: 0,
     cred_gid: 0,
     css_set_dfl_cgrp: 0,
+    css_set_controller: 0,
+    css_cgroup: 0,
+    cgroup_level: 0,
     cgroup_kn: 0,
     kernfs_node_id: 0,
     sock_ipv6only: Field {

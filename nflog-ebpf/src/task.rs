@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
-use nflog_common::{Holder, ImageId, SocketOwner};
+use nflog_common::{CGROUP_V1, Holder, ImageId, SocketOwner};
 
 use crate::kernel::Pointer;
 use crate::maps::{offset, process_offset};
@@ -16,9 +16,12 @@ pub(crate) fn current(owner: &mut SocketOwner) {
     owner.uid = uid_gid as u32;
     owner.gid = (uid_gid >> 32) as u32;
     // SAFETY: takes no arguments and cannot fail.
-    owner.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-    // SAFETY: takes no arguments and cannot fail.
     let task = Pointer::new(unsafe { bpf_get_current_task() });
+    owner.cgroup_id = match offset!(css_set_controller) {
+        // SAFETY: takes no arguments and cannot fail.
+        0 => unsafe { bpf_get_current_cgroup_id() },
+        _ => task.map_or(0, cgroup_id),
+    };
     owner.exec_id = task.map_or(0, exec_id);
     let leader = task.and_then(|task| task.follow(offset!(task_group_leader)));
     owner.start_boottime = leader
@@ -108,16 +111,45 @@ pub(crate) fn leader(task: Pointer) -> Option<Pointer> {
     task.follow(offset!(task_group_leader))
 }
 
+/// Id of its cgroup: see [`CGROUP_V1`].
 #[inline(always)]
 pub(crate) fn cgroup_id(task: Pointer) -> u64 {
-    let id = || cgroup_node(task)?.read(offset!(kernfs_node_id));
-    id().unwrap_or(0)
+    let id = |node: Pointer| node.read_or_zero::<u64>(offset!(kernfs_node_id));
+    if let Some(node) = controller_node(task) {
+        return id(node) | CGROUP_V1;
+    }
+    unified_node(task).map_or(0, id)
 }
 
-/// The directory of its cgroup in the v2 hierarchy (`struct kernfs_node`).
+/// The directory of the cgroup that [`cgroup_id`] is of (`struct kernfs_node`).
 #[inline(always)]
 pub(crate) fn cgroup_node(task: Pointer) -> Option<Pointer> {
+    match controller_node(task) {
+        Some(node) => Some(node),
+        None => unified_node(task),
+    }
+}
+
+#[inline(always)]
+fn unified_node(task: Pointer) -> Option<Pointer> {
     task.follow(offset!(task_cgroups))?
         .follow(offset!(css_set_dfl_cgrp))?
         .follow(offset!(cgroup_kn))
+}
+
+/// In the v1 hierarchy, if the host has one and the process is not in its root.
+#[inline(always)]
+fn controller_node(task: Pointer) -> Option<Pointer> {
+    let controller = offset!(css_set_controller);
+    if controller == 0 {
+        return None;
+    }
+    let cgroup = task
+        .follow(offset!(task_cgroups))?
+        .follow(controller)?
+        .follow(offset!(css_cgroup))?;
+    if cgroup.read_or_zero::<u32>(offset!(cgroup_level)) == 0 {
+        return None;
+    }
+    cgroup.follow(offset!(cgroup_kn))
 }

@@ -1,10 +1,11 @@
-//! Fuzz targets of the NFLOG library: functions of any bytes that panic when the library is wrong.
+//! Fuzz targets of the NFLOG library, and of the grammar of cgroup paths: functions of any bytes that panic when the library is wrong.
 //!
 //! `fuzz_targets/` hands them to libFuzzer (`cargo xtask fuzz`); `tests/replay.rs` calls them with every committed input.
 //!
 //! A new target is a file here, a line in [`TARGETS`], a program in `fuzz_targets/` and `Cargo.toml`, and `seeds/<name>/`.
 
 mod canary;
+mod cgroup;
 mod conntrack;
 mod ct_oracle;
 mod entry;
@@ -13,6 +14,7 @@ mod oracle;
 mod pcap;
 
 pub use canary::canary;
+pub use cgroup::cgroup;
 pub use conntrack::conntrack;
 pub use entry::entry;
 pub use frames::frames;
@@ -23,6 +25,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target but the canary, which is wrong on purpose: name and function.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("cgroup", cgroup),
     ("conntrack", conntrack),
     ("entry", entry),
     ("frames", frames),

@@ -4,7 +4,7 @@ use crate::nflog::{Entry, Hook};
 use crate::owner::Attribution;
 use crate::packet::Packet;
 use crate::record::{Device, Direction, LoggingRule, Record, TimeSource};
-use crate::workload::Process;
+use crate::workload::{Peer, Process};
 
 /// What is known of an entry beside itself.
 pub(super) struct Known<'a> {
@@ -16,6 +16,7 @@ pub(super) struct Known<'a> {
     pub(super) packet: &'a Packet,
     pub(super) attribution: &'a Attribution,
     pub(super) process: Option<&'a Process>,
+    pub(super) peer: Option<&'a Peer>,
     pub(super) rule: Option<&'a LoggingRule>,
 }
 
@@ -59,13 +60,14 @@ pub(super) fn record<'a>(
         packet: known.packet,
         attribution: known.attribution,
         process: known.process,
+        peer: known.peer,
         rule: known.rule,
         sample_rate: None,
         flow: None,
     }
 }
 
-const fn direction(hook: Hook) -> Option<Direction> {
+pub(super) const fn direction(hook: Hook) -> Option<Direction> {
     match hook {
         Hook::Prerouting | Hook::Input | Hook::Ingress => Some(Direction::Receive),
         Hook::Output | Hook::Postrouting | Hook::Egress => Some(Direction::Transmit),

@@ -9,6 +9,7 @@ mod attributions;
 mod confined;
 mod descriptors;
 mod devices;
+mod engines;
 mod entry;
 mod error;
 mod gaps;
@@ -48,8 +49,9 @@ use crate::process::Processes;
 use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
+use crate::workload::engines::Engines;
 use crate::workload::kubernetes::Pods;
-use crate::workload::{DEFAULT_CAPACITY, Resolver};
+use crate::workload::{DEFAULT_CAPACITY, Peers, Resolver};
 use account::Accounts;
 use attributions::Attributions;
 use devices::Devices;
@@ -111,6 +113,7 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     let messages = confinement.run_as(Role::Outward, || probes.as_mut().and_then(Messages::forward))?;
     let _entered = runtime.enter();
     let pods = kubernetes::watch(args, runtime.handle())?;
+    let engines = engines::ask(args, runtime.handle());
     let (queue, exporter) =
         confinement.run_as(Role::Outward, || start_exporter(output, spool, runtime.handle()))??;
     let agent = Agent {
@@ -127,6 +130,8 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
         reloads: Arc::default(),
         processes: processes.as_ref().map(|(processes, _)| processes),
         pods,
+        engines,
+        node: netns::node_inode(),
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
@@ -203,6 +208,9 @@ struct Agent<'a> {
     reloads: Arc<Reloads>,
     processes: Option<&'a Arc<Processes>>,
     pods: Option<Arc<Pods>>,
+    engines: Option<Arc<Engines>>,
+    /// Inode of the node's own network namespace, as far as it can be told.
+    node: Option<u32>,
 }
 
 impl<'a> Agent<'a> {
@@ -289,7 +297,8 @@ impl<'a> Agent<'a> {
             netns,
             owners,
             resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned())
-                .with_pods(self.pods.clone()),
+                .with_names(self.pods.clone(), self.engines.clone()),
+            peers: Peers::new(self.pods.clone(), self.node == Some(netns)),
             devices,
             policy: Engine::new(&policy, &self.rules, self.ledger, netns, Instant::now()),
             policy_in_force: Arc::clone(&self.policy),

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::attributions::Attributions;
 use super::devices::Devices;
-use super::entry::{Known, record};
+use super::entry::{Known, direction, record};
 use super::gaps::Gaps;
 use super::owners::Owners;
 use crate::export::Batcher;
-use crate::nflog::{Batch, CloseError, Entry, Loss, Nflog, RecvError};
-use crate::owner::LogTime;
+use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
+use crate::owner::{End, LogTime};
 use crate::packet::dissect;
 use crate::policy::{Engine, InForce, Out};
-use crate::record::{Record, Suppressed};
+use crate::record::{Direction, Record, Suppressed};
 use crate::telemetry::ledger::{Ledger, Unsettled};
-use crate::workload::Resolver;
+use crate::workload::{Peers, Resolver};
 
 /// Longest sleep in `recv` while a loss is not reported yet: bounds how late the report goes out when nothing arrives.
 const IDLE: Duration = Duration::from_millis(500);
@@ -87,6 +87,7 @@ pub(super) struct Stage<'a> {
     pub(super) netns: u32,
     pub(super) owners: Owners<'a>,
     pub(super) resolver: Resolver,
+    pub(super) peers: Peers,
     pub(super) devices: Devices,
     pub(super) policy: Engine,
     pub(super) policy_in_force: Arc<InForce>,
@@ -173,6 +174,9 @@ impl Stage<'_> {
         let attribution = self.owners.find(entry, &packet, logged);
         self.attributions.count(&attribution);
         let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
+        let near = attribution.end().or_else(|| entry.hook().and_then(near));
+        let workload = process.as_deref().map(|process| &*process.workload);
+        let peer = self.peers.find(&packet, near, workload);
         for index in [
             entry.indev(),
             entry.outdev(),
@@ -193,6 +197,7 @@ impl Stage<'_> {
             packet: &packet,
             attribution: &attribution,
             process: process.as_deref(),
+            peer,
             rule: rule.as_deref(),
         };
         let record = record(entry, &known, |index| self.devices.name(index));
@@ -211,6 +216,15 @@ impl Out for Batcher {
 
     fn suppressed(&mut self, suppressed: &Suppressed<'_>, now: Instant) {
         self.push_suppressed(suppressed, now);
+    }
+}
+
+/// The end of a packet that is in the namespace where it is logged.
+const fn near(hook: Hook) -> Option<End> {
+    match direction(hook) {
+        Some(Direction::Receive) => Some(End::Destination),
+        Some(Direction::Transmit) => Some(End::Source),
+        None => None,
     }
 }
 

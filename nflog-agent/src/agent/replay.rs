@@ -186,6 +186,7 @@ impl Replay<'_> {
             packet: &packet,
             attribution: &Attribution::Unowned(Reason::Replayed),
             process: None,
+            peer: None,
             rule: rule.as_deref(),
         };
         let now = self.clock.at(captured.timestamp);

@@ -113,7 +113,7 @@ pub struct Owner {
     pub uid: u32,
     /// `comm` of the main thread.
     pub comm: Comm,
-    /// cgroup v2 id (inode of the cgroup directory); `None` if unknown.
+    /// cgroup id (inode of the cgroup directory; with [`nflog_common::CGROUP_V1`] of a v1 hierarchy); `None` if unknown.
     pub cgroup_id: Option<u64>,
 }
 

@@ -4,17 +4,19 @@
 //! can wait.
 
 mod attribution;
+mod cgroups;
 mod connection;
 mod ebpf;
 mod key;
 mod sockdiag;
 
 pub use attribution::{Attribution, Comm, End, Method, Owner, Reason};
+pub(crate) use cgroups::Cgroups;
 pub use connection::Connection;
 pub use ebpf::{
     BtfError, Counters, LogTime, Lookup, MapSizes, Noop, OpenError as ProbesError, Probes, ProcessEvents,
     ProgramStatistics, SeedError, Seeded, Sighting, Statistics, Verified, verify,
 };
 pub use nflog_common::Stat;
-pub(crate) use sockdiag::process::{CgroupRoot, ProcFs, Stat as ProcessStat};
+pub(crate) use sockdiag::process::{ProcFs, Stat as ProcessStat};
 pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};

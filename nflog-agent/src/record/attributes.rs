@@ -10,6 +10,7 @@ use crate::owner::Owner;
 use crate::packet::{Packet, Problem, Transport};
 use crate::telemetry::ledger::LossReason;
 use crate::workload::Process;
+use crate::workload::kubernetes::Peer;
 
 /// Takes attributes one by one.
 pub(super) trait Attributes {
@@ -46,6 +47,9 @@ pub(super) fn of_record(record: &Record<'_>, ends: &Ends, out: &mut impl Attribu
     }
     if let Some(owner) = record.attribution.owner() {
         of_owner(owner, record.process, out);
+    }
+    if let Some(peer) = record.peer {
+        of_peer(peer, out);
     }
 }
 
@@ -281,6 +285,17 @@ fn of_owner(owner: &Owner, process: Option<&Process>, out: &mut impl Attributes)
         semconv::CGROUP_ID,
         owner.cgroup_id.and_then(|id| i64::try_from(id).ok()),
     );
+}
+
+fn of_peer(peer: &Peer, out: &mut impl Attributes) {
+    for (key, value) in [
+        (semconv::PEER_POD_NAME, &*peer.pod.name),
+        (semconv::PEER_POD_UID, &*peer.uid),
+        (semconv::PEER_NAMESPACE_NAME, &*peer.pod.namespace),
+        (semconv::PEER_SERVICE_NAME, peer.pod.service_name()),
+    ] {
+        out.text(key, value);
+    }
 }
 
 fn of_program(process: &Process, out: &mut impl Attributes) {

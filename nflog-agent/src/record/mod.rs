@@ -27,6 +27,7 @@ use crate::owner::Attribution;
 use crate::packet::Packet;
 use crate::telemetry::ledger::Snapshot;
 use crate::workload::Process;
+use crate::workload::kubernetes::Peer;
 
 /// One NFLOG entry, dissected and attributed. Borrowed throughout: encoding it is the first and only copy.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +76,8 @@ pub struct Record<'a> {
     pub attribution: &'a Attribution,
     /// The owner's place; `None` without an owner or when it could not be resolved.
     pub process: Option<&'a Process>,
+    /// The pod at the other end, if it is known.
+    pub peer: Option<&'a Peer>,
     /// The rule that logged it, as far as its prefix tells; `None` if no pattern matches.
     pub rule: Option<&'a LoggingRule>,
     /// The record is one of so many of its kind, the others were sampled out; `None` if none were.

@@ -4,6 +4,7 @@ use super::{Device, Direction, LoggingRule, Record, TimeSource};
 use crate::owner::Attribution;
 use crate::packet::Packet;
 use crate::workload::Process;
+use crate::workload::kubernetes::Peer;
 
 /// The owned twin of [`Record`].
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub struct RecordBuf {
     packet: Packet,
     attribution: Attribution,
     process: Option<Process>,
+    peer: Option<Peer>,
     rule: Option<LoggingRule>,
     sample_rate: Option<u32>,
     flow: Option<super::Flow>,
@@ -84,6 +86,7 @@ impl RecordBuf {
             packet: *record.packet,
             attribution: *record.attribution,
             process: record.process.cloned(),
+            peer: record.peer.cloned(),
             rule: record.rule.cloned(),
             sample_rate: record.sample_rate,
             flow: record.flow,
@@ -116,6 +119,7 @@ impl RecordBuf {
             packet: &self.packet,
             attribution: &self.attribution,
             process: self.process.as_ref(),
+            peer: self.peer.as_ref(),
             rule: self.rule.as_ref(),
             sample_rate: self.sample_rate,
             flow: self.flow,

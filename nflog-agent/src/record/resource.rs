@@ -78,6 +78,7 @@ fn own(workload: &Workload, mut out: impl FnMut(&str, Value<'_>)) {
     text(semconv::CONTAINER_RUNTIME_NAME, workload.runtime);
     text(semconv::K8S_POD_UID, workload.pod_uid.as_deref());
     text(semconv::SYSTEMD_UNIT, workload.unit.as_deref());
+    text(semconv::SYSTEMD_SLICE, workload.slice.as_deref());
     if let Some(pod) = workload.pod.as_deref() {
         let owners = &pod.owners;
         text(semconv::K8S_POD_NAME, Some(&pod.name));
@@ -94,7 +95,13 @@ fn own(workload: &Workload, mut out: impl FnMut(&str, Value<'_>)) {
         }
     }
     if let Some(container) = workload.container.as_deref() {
-        out(semconv::K8S_CONTAINER_NAME.name(), Value::Text(&container.name));
+        let in_pod = workload.pod.is_some();
+        let key = if in_pod {
+            semconv::K8S_CONTAINER_NAME
+        } else {
+            semconv::CONTAINER_NAME
+        };
+        out(key.name(), Value::Text(&container.name));
         if let Some(image) = &container.image {
             out(semconv::CONTAINER_IMAGE_NAME.name(), Value::Text(&image.name));
             if !image.tags.is_empty() {
@@ -205,6 +212,26 @@ mod tests {
                 pair("service.name", "web"),
             ]
         );
+    }
+
+    #[test]
+    fn a_container_outside_of_kubernetes_has_the_name_that_its_engine_gave_it() {
+        let workload = Workload {
+            container_id: Some("c".to_owned()),
+            container: Some(Arc::new(Container {
+                name: "web".to_owned(),
+                image: Image::parse("nginx:1.27"),
+            })),
+            ..Workload::default()
+        };
+        let expected = [
+            pair("container.id", "c"),
+            pair("container.name", "web"),
+            pair("container.image.name", "nginx"),
+            pair("container.image.tags", "[\"1.27\"]"),
+            pair("service.name", "nflog-agent"),
+        ];
+        assert_eq!(collect(&Resource::new(), &workload), expected);
     }
 
     #[test]

@@ -191,11 +191,13 @@ keys! {
     CONTAINER_ID: Resource Text "container.id";
     /// `containerd`, `cri-o`, `docker` or `podman`. Convention: development.
     CONTAINER_RUNTIME_NAME: Resource Text "container.runtime.name";
+    /// Name of the container outside of Kubernetes, by Docker's or Podman's API (`--container-sockets`). Convention: development.
+    CONTAINER_NAME: Resource Text "container.name";
     /// Pod UID, with dashes. Convention: stable.
     K8S_POD_UID: Resource Text "k8s.pod.uid";
-    /// Name of the image, with its registry. Convention: stable.
+    /// Name of the image, with its registry; by the API of Kubernetes, Docker or Podman. Convention: stable.
     CONTAINER_IMAGE_NAME: Resource Text "container.image.name";
-    /// Tag of the image, as the pod's specification has it; `latest` where that has neither tag nor digest. Convention: stable.
+    /// Tag of the image, as the pod's specification or the engine has it; `latest` where that has neither tag nor digest. Convention: stable.
     CONTAINER_IMAGE_TAGS: Resource Texts "container.image.tags";
     /// Name of the pod. This and what follows where the Kubernetes API is watched. Convention: stable.
     K8S_POD_NAME: Resource Text "k8s.pod.name";
@@ -223,6 +225,8 @@ keys! {
     K8S_POD_ANNOTATION: Resource Text "k8s.pod.annotation";
     /// systemd unit, with its suffix.
     SYSTEMD_UNIT: Resource Text "nflog.systemd.unit";
+    /// systemd slice of the unit, or of a process that is in no unit and no container.
+    SYSTEMD_SLICE: Resource Text "nflog.systemd.slice";
 
     /// `ipv4` or `ipv6`. Convention: stable.
     NETWORK_TYPE: Record Text "network.type";
@@ -268,8 +272,18 @@ keys! {
     OWNER_REASON: Record Text "nflog.owner.reason";
     /// `source` (the owner sent it) or `destination` (it is for the owner). In every record with an owner.
     OWNER_END: Record Text "nflog.owner.end";
-    /// cgroup v2 id: inode of the cgroup directory.
+    /// cgroup v2 id: inode of the cgroup directory. Absent where the process is placed by a v1 hierarchy.
     CGROUP_ID: Record Int "nflog.cgroup.id";
+
+    /// Name of the pod at the other end: the packet's destination if the owner sent it or the packet goes out, else its source. Only pods
+    /// of this node, by the Kubernetes API and the addresses that it gives them; see "The other end" in ARCHITECTURE.md.
+    PEER_POD_NAME: Record Text "nflog.peer.k8s.pod.name";
+    /// UID of that pod.
+    PEER_POD_UID: Record Text "nflog.peer.k8s.pod.uid";
+    /// Namespace of that pod.
+    PEER_NAMESPACE_NAME: Record Text "nflog.peer.k8s.namespace.name";
+    /// Name of that pod's workload, as in `service.name`.
+    PEER_SERVICE_NAME: Record Text "nflog.peer.service.name";
 
     /// Inode of the network namespace that the packet was logged in.
     NETNS_INODE: Record Int "nflog.netns.inode";

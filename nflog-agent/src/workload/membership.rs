@@ -4,7 +4,7 @@
 //! `name=systemd`; a hybrid system has both, and often only the v1 lines name the container.
 
 use super::Workload;
-use super::container::parse;
+use crate::cgroup_path::parse;
 
 /// The line of a process that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +12,17 @@ pub(super) struct Membership {
     /// cgroup path as in the file, without ` (deleted)`.
     pub(super) path: String,
     pub(super) workload: Workload,
-    /// The path is the one in the v2 hierarchy, to which cgroup ids refer.
-    pub(super) unified: bool,
+}
+
+impl Membership {
+    /// That of a path, as far as it tells anything.
+    pub(super) fn of_path(path: &str) -> Self {
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+        Self {
+            path: path.to_owned(),
+            workload: parse(path).into(),
+        }
+    }
 }
 
 /// Chooses the line that tells most; among equals v2, then systemd's, then the first. `None` for a file without lines.
@@ -25,26 +34,18 @@ pub(super) fn read(file: &[u8]) -> Option<Membership> {
         let (Some(id), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
-        let unified = id == "0" && controllers.is_empty();
-        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-        let workload = parse(path);
+        let membership = Membership::of_path(path);
+        let workload = &membership.workload;
         let rank = Rank {
             container: workload.container_id.is_some(),
             pod: workload.pod_uid.is_some(),
             unit: workload.unit.is_some(),
-            below_root: path != "/",
-            unified,
+            below_root: membership.path != "/",
+            unified: id == "0" && controllers.is_empty(),
             systemd: controllers == "name=systemd",
         };
         if best.as_ref().is_none_or(|(best, _)| rank > *best) {
-            best = Some((
-                rank,
-                Membership {
-                    path: path.to_owned(),
-                    workload,
-                    unified,
-                },
-            ));
+            best = Some((rank, membership));
         }
     }
     best.map(|(_, membership)| membership)
@@ -78,7 +79,6 @@ mod tests {
     fn the_only_line_of_v2_is_taken() {
         let found = read(V2).unwrap();
         assert_eq!(found.path, "/system.slice/ssh.service");
-        assert!(found.unified);
         assert!(is_unified(V2) && !is_unified(V1) && !is_unified(HYBRID) && !is_unified(b""));
         assert_eq!(found.workload.unit.as_deref(), Some("ssh.service"));
     }
@@ -91,17 +91,13 @@ mod tests {
             "{}",
             found.path
         );
-        assert!(!found.unified);
         assert!(found.workload.container_id.is_some() && found.workload.pod_uid.is_some());
     }
 
     #[test]
     fn on_a_hybrid_system_a_root_v2_line_does_not_hide_the_unit() {
         let found = read(HYBRID).unwrap();
-        assert_eq!(
-            (found.path.as_str(), found.unified),
-            ("/system.slice/cron.service", false)
-        );
+        assert_eq!(found.path, "/system.slice/cron.service");
         assert_eq!(found.workload.unit.as_deref(), Some("cron.service"));
     }
 

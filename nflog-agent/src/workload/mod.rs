@@ -1,17 +1,20 @@
 //! Which container, pod or systemd unit a process runs in, and which program.
 
-pub mod container;
 mod created;
+pub mod engines;
 pub mod kubernetes;
 mod membership;
 mod naming;
+mod peers;
 mod resolve;
 mod snapshot;
 
 use std::sync::Arc;
 
+pub use peers::Peers;
 pub use resolve::{DEFAULT_CAPACITY, Resolver};
 
+use crate::cgroup_path::Place;
 use crate::process::{Arguments, Parent};
 use kubernetes::{Container, Pod};
 
@@ -26,10 +29,32 @@ pub struct Workload {
     pub pod_uid: Option<String>,
     /// systemd unit.
     pub unit: Option<String>,
+    /// systemd slice of the unit, or of a process in none.
+    pub slice: Option<String>,
     /// What the Kubernetes API says of the pod, once it is known.
     pub pod: Option<Arc<Pod>>,
-    /// The same of the container in it.
+    /// The same of the container in it; of a container outside of Kubernetes what its engine says (Docker, Podman).
     pub container: Option<Arc<Container>>,
+}
+
+impl From<Place> for Workload {
+    fn from(place: Place) -> Self {
+        let Place {
+            container_id,
+            runtime,
+            pod_uid,
+            unit,
+            slice,
+        } = place;
+        Self {
+            container_id,
+            runtime,
+            pod_uid,
+            unit,
+            slice,
+            ..Self::default()
+        }
+    }
 }
 
 /// A process's place, and the program that it runs: shared by all its records, resolved once.

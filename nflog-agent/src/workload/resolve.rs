@@ -9,14 +9,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nflog_common::CGROUP_V1;
+
 use super::created::created;
+use super::engines::Engines;
 use super::kubernetes::Pods;
 use super::membership::{self, Membership};
 use super::naming::Naming;
 use super::snapshot::Snapshot;
 use super::{Process, Workload};
 use crate::lingering::Lingering;
-use crate::owner::{CgroupRoot, Owner, ProcFs};
+use crate::owner::{Cgroups, Owner, ProcFs};
 use crate::process::{Image, ImageId, Processes};
 
 /// Processes that are remembered, running or not.
@@ -29,12 +32,12 @@ type Identity = (u32, u64, Option<u32>);
 /// logged.
 pub struct Resolver {
     proc: ProcFs,
-    cgroups: Option<CgroupRoot>,
+    cgroups: Cgroups,
     history: Option<Arc<Processes>>,
-    /// The paths that the probes saw are those that `/proc` has: cgroup v2 alone, and all of it visible.
-    paths_agree: bool,
+    /// Processes are in the v2 hierarchy alone.
+    only_unified: bool,
     processes: Lingering<Identity, Known>,
-    /// By cgroup v2 id, for processes that were gone before they could be read.
+    /// By cgroup id, for processes that were gone before they could be read.
     places: Lingering<u64, Arc<Process>>,
     workloads: HashSet<Arc<Workload>>,
     naming: Option<Naming>,
@@ -58,12 +61,10 @@ impl Resolver {
     #[must_use]
     pub fn new(proc: impl Into<PathBuf>, capacity: usize, history: Option<Arc<Processes>>) -> Self {
         let proc = ProcFs::new(proc);
-        let cgroups = CgroupRoot::find(&proc);
-        let only_unified =
-            std::fs::read(proc.root().join("self/cgroup")).is_ok_and(|own| membership::is_unified(&own));
+        let own = std::fs::read(proc.root().join("self/cgroup"));
         Self {
-            paths_agree: only_unified && cgroups.as_ref().is_some_and(CgroupRoot::is_whole),
-            cgroups,
+            only_unified: own.is_ok_and(|own| membership::is_unified(&own)),
+            cgroups: Cgroups::find(proc.root()),
             proc,
             history,
             processes: Lingering::new(capacity),
@@ -75,10 +76,11 @@ impl Resolver {
         }
     }
 
-    /// Gives processes the names of their pods, if there are any.
+    /// Gives processes the names of their pods and containers, where there is somebody who knows them.
     #[must_use]
-    pub fn with_pods(self, pods: Option<Arc<Pods>>) -> Self {
-        let naming = pods.map(|pods| Naming::new(pods, self.capacity));
+    pub fn with_names(self, pods: Option<Arc<Pods>>, engines: Option<Arc<Engines>>) -> Self {
+        let anybody = pods.is_some() || engines.is_some();
+        let naming = anybody.then(|| Naming::new(pods, engines, self.capacity));
         Self { naming, ..self }
     }
 
@@ -133,10 +135,29 @@ impl Resolver {
         if let Some(place) = self.places.get(&id) {
             return Some(Arc::clone(place));
         }
-        let history = self.history.as_ref().filter(|_| self.paths_agree)?;
-        let path = history.cgroup_path(id)?;
-        let membership = membership::read(format!("0::{path}\n").as_bytes())?;
+        let membership = self.seen_by_probes(id)?;
         Some(self.add_place(id, membership))
+    }
+
+    /// What the probes saw of a cgroup, if `/proc` would have chosen the same path: v2 where there is nothing else; v1 only where
+    /// the path tells of a container, pod or unit, as another hierarchy might tell more.
+    fn seen_by_probes(&self, id: u64) -> Option<Membership> {
+        if !self.cgroups.is_whole(id) {
+            return None;
+        }
+        let membership = Membership::of_path(&self.history.as_ref()?.cgroup_path(id)?);
+        let agrees = if id & CGROUP_V1 == 0 {
+            self.only_unified
+        } else {
+            let Workload {
+                container_id,
+                pod_uid,
+                unit,
+                ..
+            } = &membership.workload;
+            container_id.is_some() || pod_uid.is_some() || unit.is_some()
+        };
+        agrees.then_some(membership)
     }
 
     /// A process that only the probes saw, where others of its cgroup are; that may be learnt later.
@@ -183,8 +204,8 @@ impl Resolver {
             snapshot.executable = None;
             snapshot.arguments = None;
         }
-        self.remember_place(&snapshot.membership, owner.cgroup_id);
-        let Membership { path, workload, .. } = snapshot.membership;
+        self.remember_place(&snapshot, owner.cgroup_id);
+        let Membership { path, workload } = snapshot.membership;
         let image = image.unwrap_or_default();
         let executable = image.executable.as_deref().map(str::to_owned);
         let process = Process {
@@ -212,25 +233,23 @@ impl Resolver {
         !history.has_moved_on(&id) && (snapshot.stat.comm == owner.comm || history.lost() == 0)
     }
 
-    /// Notes where a cgroup id leads, unless the process has moved since the id was taken. The root is left out: on a
-    /// hybrid system every process is in it.
-    fn remember_place(&mut self, membership: &Membership, cgroup_id: Option<u64>) {
-        let Some(id) = cgroup_id.filter(|_| membership.unified && membership.path != "/") else {
+    /// Notes where a cgroup id leads, unless the process has moved since the id was taken, or is best described by a path of
+    /// another hierarchy than the id's. The root is left out: on a hybrid system every process is in it.
+    fn remember_place(&mut self, snapshot: &Snapshot, cgroup_id: Option<u64>) {
+        let membership = &snapshot.membership;
+        let Some(id) = cgroup_id.filter(|_| membership.path != "/") else {
             return;
         };
-        if self
-            .cgroups
-            .as_ref()
-            .and_then(|cgroups| cgroups.id(&membership.path))
-            != Some(id)
+        if let Some((now, path)) = self.cgroups.place(&snapshot.cgroup)
+            && now == id
+            && path == membership.path
         {
-            return;
+            self.add_place(id, membership.clone());
         }
-        self.add_place(id, membership.clone());
     }
 
     fn add_place(&mut self, id: u64, membership: Membership) -> Arc<Process> {
-        let Membership { path, workload, .. } = membership;
+        let Membership { path, workload } = membership;
         let place = Arc::new(Process {
             workload: self.intern(workload),
             cgroup_path: Some(path),
@@ -411,6 +430,34 @@ mod tests {
     }
 
     #[test]
+    fn a_v1_cgroup_that_only_the_probes_saw_has_its_path_if_that_tells_of_something() {
+        let tree = Tree::new();
+        let mount = tree.cgroups();
+        let line = format!("31 24 0:27 / {} rw - cgroup cgroup rw,pids\n", mount.display());
+        fs::write(tree.path().join("self/mountinfo"), line).unwrap();
+        fs::write(tree.path().join("cgroups"), "pids 8 60 1\n").unwrap();
+        let gone = stamped(10, 500, 3, Some(CGROUP_V1 | 77));
+        let process = told(&tree, &[(exec(&gone), b"curl\0bin\0")])
+            .resolve(&gone)
+            .unwrap();
+        assert_eq!(process.workload.unit.as_deref(), Some("web.service"));
+        assert_eq!(process.workload.slice.as_deref(), Some("system.slice"));
+        let (mut event, text) = (exec(&gone), b"user.slice\0".as_slice());
+        event.cgroup_id = CGROUP_V1 | 78;
+        let text = ProcessText {
+            path: b"curl\0bin\0",
+            cgroup: text,
+            args: b"",
+        };
+        let history = Arc::new(Processes::told(&[(event, text)]));
+        let elsewhere = stamped(10, 500, 3, Some(CGROUP_V1 | 78));
+        let process = Resolver::new(tree.path(), 64, Some(history))
+            .resolve(&elsewhere)
+            .unwrap();
+        assert_eq!(process.cgroup_path, None);
+    }
+
+    #[test]
     fn a_later_program_in_procfs_is_not_the_owners() {
         let tree = Tree::new();
         let (before, after) = (stamped(10, 500, 3, None), stamped(10, 500, 4, None));
@@ -538,6 +585,41 @@ mod tests {
     }
 
     #[test]
+    fn on_a_hybrid_host_a_process_that_is_gone_is_placed_by_its_v1_cgroup() {
+        let tree = Tree::new();
+        let v1 = tree.path().join("v1");
+        let contained = format!("/docker/{}", "ab".repeat(32));
+        fs::create_dir_all(v1.join(contained.trim_start_matches('/'))).unwrap();
+        let inode = |path: &str| fs::metadata(v1.join(path.trim_start_matches('/'))).unwrap().ino();
+        fs::write(tree.path().join("cgroups"), "pids 8 60 1\n").unwrap();
+        let mountinfo = tree.path().join("self/mountinfo");
+        let mut mounts = fs::read_to_string(&mountinfo).unwrap();
+        mounts.push_str(&format!(
+            "31 24 0:27 / {} rw - cgroup cgroup rw,pids\n",
+            v1.display()
+        ));
+        fs::write(mountinfo, mounts).unwrap();
+        let shim = tree.cgroup("/system.slice/containerd.service");
+        let live = |pid: u32, path: &str| {
+            tree.process(pid, 500, "/", None);
+            let lines = format!("8:pids:{path}\n0::/system.slice/containerd.service\n");
+            fs::write(tree.path().join(format!("{pid}/cgroup")), lines).unwrap();
+        };
+        live(10, &contained);
+        let mut resolver = tree.resolver();
+        let id = inode(&contained) | CGROUP_V1;
+        assert_eq!(resolver.resolve(&owner(11, 600, Some(id))), None);
+        let seen = resolver.resolve(&owner(10, 500, Some(id))).unwrap();
+        let gone = resolver.resolve(&owner(11, 600, Some(id))).unwrap();
+        assert_eq!(gone.cgroup_path.as_deref(), Some(contained.as_str()));
+        assert!(Arc::ptr_eq(&gone.workload, &seen.workload) && gone.workload.runtime == Some("docker"));
+        // Neither the same number in v2 nor the v2 cgroup of the shim is the container.
+        for other in [inode(&contained), shim] {
+            assert_eq!(resolver.resolve(&owner(12, 600, Some(other))), None);
+        }
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let tree = Tree::new();
         let mut resolver = tree.resolver();
@@ -555,7 +637,7 @@ mod tests {
     #[test]
     fn this_process_is_resolved_from_the_real_procfs() {
         let proc = ProcFs::new("/proc");
-        let myself = proc.owner(std::process::id(), None).unwrap();
+        let myself = proc.owner(std::process::id(), &Cgroups::default()).unwrap();
         let process = Resolver::new("/proc", DEFAULT_CAPACITY, None)
             .resolve(&myself)
             .unwrap();

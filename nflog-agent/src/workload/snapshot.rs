@@ -17,6 +17,8 @@ const ARGUMENTS_MAX: usize = 512;
 /// A running process.
 pub(super) struct Snapshot {
     pub(super) membership: Membership,
+    /// The file that this was read from.
+    pub(super) cgroup: Vec<u8>,
     pub(super) stat: ProcessStat,
     /// Target of `exe`, without ` (deleted)`.
     pub(super) executable: Option<String>,
@@ -52,6 +54,7 @@ impl Snapshot {
         };
         Ok(Some(Self {
             membership,
+            cgroup,
             executable: executable.map(|path| {
                 let path = path.to_string_lossy();
                 path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()

@@ -16,10 +16,19 @@ mod nat;
 mod netns;
 mod older;
 mod otlp;
+#[cfg(feature = "kubernetes")]
+mod places;
+#[cfg(feature = "kubernetes")]
+#[path = "../kubernetes/pods.rs"]
+mod pods;
 #[allow(dead_code, reason = "shared with the attribution matrix")]
 mod program;
 mod reload;
 mod seen;
+#[cfg(feature = "kubernetes")]
+#[path = "../kubernetes/server.rs"]
+#[allow(dead_code, reason = "shared with the tests of names")]
+mod server;
 mod workload;
 
 /// Whether this kernel has kprobes. Skipping is allowed only where it provably has none.

@@ -254,6 +254,90 @@ fn the_collector_defines_what_its_pipelines_use_and_nothing_else() {
     );
 }
 
+/// `over` on top of `config`, as the collector does with several `--config`: maps are merged, lists are replaced.
+fn merge(config: &mut Value, over: Value) {
+    match (config, over) {
+        (Value::Object(config), Value::Object(over)) => {
+            for (name, value) in over {
+                merge(config.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (config, over) => *config = over,
+    }
+}
+
+#[test]
+fn each_backends_file_completes_the_collectors_configuration() {
+    for (backend, exporter) in [("loki", "otlphttp/loki"), ("elasticsearch", "elasticsearch")] {
+        let mut config = collector_config();
+        merge(
+            &mut config,
+            documents(&read(&format!("collector/{backend}.yaml"))).remove(0),
+        );
+        assert_eq!(pipeline_problems(&config), [] as [String; 0], "{backend}");
+        let logs = &config["service"]["pipelines"]["logs"];
+        assert_eq!(strings(&logs["exporters"]), [exporter]);
+        // What limits memory comes first, what makes batches last, and names before what sorts by them.
+        let processors = strings(&logs["processors"]);
+        assert_eq!(
+            (processors[0], processors[1]),
+            ("memory_limiter", "k8sattributes"),
+            "{backend}"
+        );
+        assert_eq!(processors.last(), Some(&"batch"), "{backend}");
+        let endpoint = config["exporters"][exporter]["endpoint"].as_str().unwrap();
+        assert!(endpoint.starts_with("http"), "{endpoint}");
+        if backend == "loki" {
+            assert!(
+                endpoint.ends_with("/otlp"),
+                "{endpoint}: the exporter adds /v1/logs"
+            );
+        }
+    }
+}
+
+/// What Loki makes index labels of by default, as far as the agent has it.
+#[test]
+fn the_resource_has_what_backends_look_for() {
+    use nflog_agent::record::semconv::{ALL, Place};
+    let of_resource: BTreeSet<&str> = ALL
+        .iter()
+        .filter(|key| key.place() == Place::Resource)
+        .map(|key| key.name())
+        .collect();
+    for name in [
+        "service.name",
+        "container.name",
+        "k8s.namespace.name",
+        "k8s.pod.name",
+        "k8s.container.name",
+        "k8s.deployment.name",
+        "k8s.replicaset.name",
+        "k8s.statefulset.name",
+        "k8s.daemonset.name",
+        "k8s.cronjob.name",
+        "k8s.job.name",
+    ] {
+        assert!(of_resource.contains(name), "{name}");
+        // What the example promises.
+        let mentioned = read("collector/loki.yaml").contains(name) || name.starts_with("k8s.");
+        assert!(mentioned, "{name}");
+    }
+    // k8sattributes finds a pod by what the agent sends without any API.
+    let association = &collector_config()["processors"]["k8sattributes"]["pod_association"];
+    let names: Vec<_> = association
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|rule| rule["sources"].as_array().unwrap())
+        .map(|source| source["name"].as_str().unwrap())
+        .collect();
+    assert!(
+        !names.is_empty() && names.iter().all(|name| of_resource.contains(name)),
+        "{names:?}"
+    );
+}
+
 #[test]
 fn undefined_and_unused_pipeline_components_are_noticed() {
     let mut config = collector_config();

@@ -210,6 +210,7 @@ pub(crate) fn record(seq: u32) -> Record<'static> {
         packet: &PACKET,
         attribution: &Attribution::Unowned(Reason::NoSocket),
         process: None,
+        peer: None,
         rule: None,
         sample_rate: None,
         flow: None,

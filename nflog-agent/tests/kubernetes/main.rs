@@ -12,27 +12,9 @@ mod support;
 mod model;
 mod named;
 mod objects;
+mod pods;
 mod server;
 mod tls;
 mod watch;
 
-use serde_json::Value;
-
-/// A pod as kube-apiserver sends it.
-fn pod() -> Value {
-    serde_json::from_str(include_str!("../data/kubernetes-pod.json")).unwrap()
-}
-
-/// The same with another name and UID, and one container with this id.
-fn pod_with(name: &str, uid: &str, container: &str) -> Value {
-    let mut pod = pod();
-    pod["metadata"]["name"] = name.into();
-    pod["metadata"]["uid"] = uid.into();
-    pod["status"]["initContainerStatuses"] = Value::Null;
-    pod["status"]["ephemeralContainerStatuses"] = Value::Null;
-    let statuses = pod["status"]["containerStatuses"].as_array_mut().unwrap();
-    statuses.truncate(1);
-    statuses[0]["lastState"] = serde_json::json!({});
-    statuses[0]["containerID"] = format!("containerd://{container}").into();
-    pod
-}
+use pods::{pod, pod_with};

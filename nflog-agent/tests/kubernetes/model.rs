@@ -1,5 +1,6 @@
 //! The store against a model without any cleverness.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use nflog_agent::workload::kubernetes::{Container, Observed, Pod, Pods};
@@ -72,6 +73,10 @@ fn container(pod: u8, number: u8) -> String {
     format!("container-{pod}-{number}")
 }
 
+fn address(pod: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, pod / 2])
+}
+
 fn observed(number: u8, name: u8, ids: &[u8]) -> Observed {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
@@ -87,6 +92,8 @@ fn observed(number: u8, name: u8, ids: &[u8]) -> Observed {
             ..Pod::default()
         },
         containers: ids.iter().map(|id| (container(number, *id), named(id))).collect(),
+        // Two pods share each address.
+        addresses: vec![address(number)],
     }
 }
 
@@ -99,7 +106,7 @@ proptest! {
         for step in steps {
             let at = start + Duration::from_secs(now);
             let before: Vec<_> = (0..8).map(|number| pods.find(Some(&uid(number)), None)).collect();
-            let generation = pods.generation();
+            let (generation, moves, addresses) = (pods.generation(), pods.moves(), pods.addresses());
             match step {
                 Step::See(number, name, ids) => {
                     model.expire(now);
@@ -123,6 +130,8 @@ proptest! {
                 }
                 Step::Wait(seconds) => now += u64::from(seconds),
             }
+            let changed = (0..8).map(address).any(|address| pods.addresses().find(address) != addresses.find(address));
+            prop_assert!(!changed || pods.moves() > moves, "readers do not look again");
             prop_assert!(pods.len() <= CAPACITY);
             prop_assert_eq!(pods.len(), model.0.len());
             for number in 0..8_u8 {
@@ -132,6 +141,11 @@ proptest! {
                     found.as_ref().map(|found| found.pod.name.clone()),
                     expected.map(|(_, name, _)| format!("pod-{name}"))
                 );
+                let sharing = model.0.iter().filter(|(uid, _, gone)| gone.is_none() && uid / 2 == number / 2);
+                let sharing: Vec<_> = sharing.map(|(uid, name, _)| (self::uid(*uid), format!("pod-{name}"))).collect();
+                let addresses = pods.addresses();
+                let peer = addresses.find(address(number)).map(|peer| (peer.uid.to_string(), peer.pod.name.clone()));
+                prop_assert_eq!(peer, sharing.first().filter(|_| sharing.len() == 1).cloned());
                 if let Some(found) = found.filter(|found| before[usize::from(number)].as_ref() != Some(found)) {
                     prop_assert!(pods.generation() > generation, "{found:?} is new, and readers do not look again");
                 }

@@ -1,78 +1,30 @@
 //! The agent as a process: a sender in a pod's cgroup, a rule, and a record with the pod's names.
 
-use std::fs;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
 use serde_json::Value;
 
 use crate::pod_with;
 use crate::program::Agent;
 use crate::server::Server;
-use crate::support::{Netns, cgroup2_root, wait_for};
+use crate::support::sender::Sender;
+use crate::support::{Netns, veth, wait_for};
 
 const UID: &str = "b7e1c0de-1234-4abc-9def-0123456789ab";
 const RULES: &str = "table inet t {
     chain out { type filter hook output priority 0; udp dport 9999 log prefix \"pod \" group 7; }
 }";
 
-/// A shell in a cgroup that is named as the kubelet and containerd do it. It sends a datagram for each line it is given.
-struct Sender {
-    child: Child,
-    cgroups: Vec<PathBuf>,
+/// Sends from the cgroup of a pod's container, as the kubelet and containerd name it.
+fn sender(netns: &Netns, uid: &str, container: &str, to: &str) -> Sender {
+    let slice = format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
+    let scope = format!("cri-containerd-{container}.scope");
+    Sender::start(
+        netns,
+        &["kubepods.slice", "kubepods-burstable.slice", &slice, &scope],
+        to,
+    )
 }
 
-impl Sender {
-    fn start(netns: &Netns, container: &str) -> Self {
-        let slice = cgroup2_root().join(format!(
-            "nflogtest{}-kubepods-burstable-pod{}.slice",
-            std::process::id(),
-            UID.replace('-', "_")
-        ));
-        let scope = slice.join(format!("cri-containerd-{container}.scope"));
-        fs::create_dir_all(&scope).expect("this test needs root and cgroup v2: it makes a pod's cgroup");
-        let script = format!(
-            "echo $$ > {}/cgroup.procs; exec 3>/dev/udp/127.0.0.1/9999; while read -r line; do echo x >&3; done",
-            scope.display()
-        );
-        // Not by `ip netns exec`, which hides the cgroup file system behind a new /sys.
-        let child = netns.run(|| {
-            let mut command = Command::new("bash");
-            command
-                .args(["-c", &script])
-                .stdin(Stdio::piped())
-                .stderr(Stdio::null());
-            command.spawn().unwrap()
-        });
-        Self {
-            child,
-            cgroups: vec![scope, slice],
-        }
-    }
-
-    fn send(&mut self) {
-        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        for cgroup in &self.cgroups {
-            // Busy for a moment after its last process has ended.
-            for _ in 0..50 {
-                if fs::remove_dir(cgroup).is_ok() {
-                    break;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
-        }
-    }
-}
-
-/// Sends until a record's Resource is as wanted; returns the record.
+/// Sends until a record is as wanted; returns it.
 fn send_until(agent: &Agent, sender: &mut Sender, wanted: impl Fn(&Value) -> bool) -> Value {
     wait_for("the record", || {
         sender.send();
@@ -80,7 +32,7 @@ fn send_until(agent: &Agent, sender: &mut Sender, wanted: impl Fn(&Value) -> boo
         let mut records = lines
             .iter()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        records.find(|record| wanted(&record["resource"]))
+        records.find(|record| wanted(record))
     })
 }
 
@@ -112,8 +64,10 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
     ];
     let mut agent = Agent::start(&arguments, &environment);
     agent.wait_until_said("forbids it");
-    let mut sender = Sender::start(&netns, container);
-    let mut bare = send_until(&agent, &mut sender, |resource| resource["k8s.pod.uid"] == UID);
+    let mut sender = sender(&netns, UID, container, "127.0.0.1:9999");
+    let mut bare = send_until(&agent, &mut sender, |record| {
+        record["resource"]["k8s.pod.uid"] == UID
+    });
     let body = format!("pod:{UID}");
     assert!(bare["body"].as_str().unwrap().contains(&body), "{bare}");
     let bare = bare["resource"].take();
@@ -124,8 +78,8 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
 
     server.forbid(false);
     agent.wait_until_said("naming the pods of node node-1: 1 are known");
-    let mut named = send_until(&agent, &mut sender, |resource| {
-        resource.get("k8s.pod.name").is_some()
+    let mut named = send_until(&agent, &mut sender, |record| {
+        record["resource"].get("k8s.pod.name").is_some()
     });
     let body = "pod:shop/web-5d4f8c7b9-x7k2p/app";
     assert!(named["body"].as_str().unwrap().contains(body), "{named}");
@@ -155,6 +109,101 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
         ended.messages()
     );
     assert!(!ended.messages().contains("first-token"), "{}", ended.messages());
+}
+
+/// A pod that runs and has an address.
+fn pod_at(name: &str, uid: &str, container: &str, address: &str) -> Value {
+    let mut pod = pod_with(name, uid, container);
+    pod["status"]["phase"] = "Running".into();
+    pod["status"]["podIP"] = address.into();
+    pod["status"]["podIPs"] = serde_json::json!([{ "ip": address }]);
+    pod
+}
+
+#[test]
+fn the_pod_at_the_other_end_is_named_where_its_address_can_mean_no_other() {
+    const OTHER: &str = "b7e1c0de-5678-4abc-9def-0123456789ab";
+    let (netns, other, outside) = (Netns::new("pod"), Netns::new("other"), Netns::new("outside"));
+    let (near, far) = veth(&netns, &other);
+    for netns in [&netns, &outside] {
+        netns.nft(RULES);
+    }
+    // The same address, in a network that is none of the cluster's.
+    outside.ip(&format!("address add {}/32 dev lo", far.v4));
+    let (near, far) = (near.v4.to_string(), far.v4.to_string());
+    let (web, db) = ("5f".repeat(32), "6e".repeat(32));
+    let server = Server::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (config, _) = Server::kubeconfig(server.address(), directory.path());
+    server.put(pod_at("web", UID, &web, &near));
+    server.put(pod_at("db", OTHER, &db, &far));
+    let paths = [&netns, &outside].map(|netns| netns.path().display().to_string());
+    let arguments = [
+        "--group",
+        "7",
+        "--netns",
+        &paths[0],
+        "--netns",
+        &paths[1],
+        "--output",
+        "json",
+        "--container-sockets",
+        "off",
+    ];
+    let environment = [
+        ("KUBECONFIG", config.to_str().unwrap()),
+        ("K8S_NODE_NAME", "node-1"),
+    ];
+    let mut agent = Agent::start(&arguments, &environment);
+    agent.wait_until_said("2 are known");
+    let to = format!("{far}:9999");
+    let (mut inside, mut stranger) = (
+        sender(&netns, UID, &web, &to),
+        sender(&outside, UID, "ab".repeat(32).as_str(), &to),
+    );
+    let peer = |record: &Value| record["attributes"]["nflog.peer.k8s.pod.name"].clone();
+    let named = |record: &Value| record["resource"].get("k8s.pod.name").is_some();
+    let record = send_until(&agent, &mut inside, named);
+    let attributes = &record["attributes"];
+    // The fixture's pods are of a Deployment.
+    for (name, value) in [
+        ("nflog.peer.k8s.pod.name", "db"),
+        ("nflog.peer.k8s.pod.uid", OTHER),
+        ("nflog.peer.k8s.namespace.name", "shop"),
+        ("nflog.peer.service.name", "web"),
+    ] {
+        assert_eq!(attributes[name], value, "{name}: {attributes}");
+    }
+    // A process of the very pod, but in a network of its own, as in Docker in a pod.
+    let record = send_until(&agent, &mut stranger, |record| {
+        record["attributes"]["nflog.netns.inode"] == outside.inode() && named(record)
+    });
+    assert_eq!(peer(&record), Value::Null, "{record}");
+
+    // In the node's network the address is the node's, whoever else the API gives it to.
+    let mut on_node = pod_at("db", OTHER, &db, &far);
+    on_node["spec"]["hostNetwork"] = true.into();
+    server.put(on_node);
+    send_until(&agent, &mut inside, |record| {
+        named(record) && peer(record).is_null()
+    });
+    server.put(pod_at("db", OTHER, &db, &far));
+    send_until(&agent, &mut inside, |record| peer(record) == "db");
+    // Another pod has it, too: nobody can tell.
+    server.put(pod_at(
+        "late",
+        "b7e1c0de-9999-4abc-9def-0123456789ab",
+        &"7d".repeat(32),
+        &far,
+    ));
+    send_until(&agent, &mut inside, |record| peer(record).is_null());
+    // The first has ended: it is the other's.
+    let mut ended = pod_at("db", OTHER, &db, &far);
+    ended["status"]["phase"] = "Succeeded".into();
+    server.put(ended);
+    send_until(&agent, &mut inside, |record| peer(record) == "late");
+    let ended = agent.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.messages());
 }
 
 #[test]

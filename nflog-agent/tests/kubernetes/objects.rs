@@ -88,6 +88,35 @@ fn a_static_pod_has_the_uid_of_its_cgroup_and_nobody_else_can_take_it() {
 }
 
 #[test]
+fn a_pod_has_its_addresses_while_it_runs_and_they_are_its_own() {
+    let addresses = |change: &dyn Fn(&mut Value)| {
+        let mut pod = pod();
+        pod["status"]["phase"] = "Running".into();
+        pod["status"]["podIP"] = "10.1.0.7".into();
+        pod["status"]["podIPs"] = json!([{"ip": "10.1.0.7"}, {"ip": "fd00::7"}, {}, {"ip": "nonsense"}]);
+        change(&mut pod);
+        let addresses = observed(&pod, &Chosen::default()).unwrap().addresses;
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(&|_| {}), ["10.1.0.7", "fd00::7"]);
+    assert_eq!(
+        addresses(&|pod| pod["status"]["podIPs"] = Value::Null),
+        ["10.1.0.7"]
+    );
+    let none: [String; 0] = [];
+    assert_eq!(addresses(&|pod| pod["spec"]["hostNetwork"] = true.into()), none);
+    for phase in ["Succeeded", "Failed"] {
+        assert_eq!(
+            addresses(&|pod| pod["status"]["phase"] = phase.into()),
+            none,
+            "{phase}"
+        );
+    }
+    let terminating = |pod: &mut Value| pod["metadata"]["deletionTimestamp"] = "2026-11-24T20:00:07Z".into();
+    assert_eq!(addresses(&terminating), none);
+}
+
+#[test]
 fn fields_that_are_null_or_missing_are_no_error() {
     for pod in [
         json!({}),

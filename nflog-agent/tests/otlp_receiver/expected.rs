@@ -138,6 +138,12 @@ pub(crate) fn attributes(sample: &Sample) -> Map {
     if let Some(owner) = sample.attribution.owner() {
         expected_owner(owner, sample.process.as_ref(), &mut map);
     }
+    if let Some(peer) = &sample.peer {
+        map.put("nflog.peer.k8s.pod.name", peer.pod.name.as_str());
+        map.put("nflog.peer.k8s.pod.uid", &*peer.uid);
+        map.put("nflog.peer.k8s.namespace.name", peer.pod.namespace.as_str());
+        map.put("nflog.peer.service.name", peer.pod.name.as_str());
+    }
     map
 }
 
@@ -266,6 +272,7 @@ pub(crate) fn resource(workload: &Workload) -> Map {
     map.known("container.runtime.name", workload.runtime);
     map.known("k8s.pod.uid", workload.pod_uid.as_deref());
     map.known("nflog.systemd.unit", workload.unit.as_deref());
+    map.known("nflog.systemd.slice", workload.slice.as_deref());
     let containerised = workload.container_id.is_some() || workload.pod_uid.is_some();
     let unit = workload.unit.as_deref().filter(|_| !containerised);
     let service = unit

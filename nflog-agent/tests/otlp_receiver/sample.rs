@@ -7,6 +7,7 @@ use nflog_agent::owner::{Attribution, Comm, End, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::process::{Arguments, Parent};
 use nflog_agent::record::{Device, Direction, Flow, LoggingRule, Record, TimeSource};
+use nflog_agent::workload::kubernetes::{Peer, Pod};
 use nflog_agent::workload::{Process, Workload};
 
 /// A record that owns what it shows.
@@ -28,6 +29,7 @@ pub(crate) struct Sample {
     pub(crate) packet: Packet,
     pub(crate) attribution: Attribution,
     pub(crate) process: Option<Process>,
+    pub(crate) peer: Option<Peer>,
     pub(crate) rule: Option<LoggingRule>,
     pub(crate) sample_rate: Option<u32>,
     pub(crate) flow: Option<Flow>,
@@ -69,6 +71,7 @@ impl Sample {
             packet: &self.packet,
             attribution: &self.attribution,
             process: self.process.as_ref(),
+            peer: self.peer.as_ref(),
             rule: self.rule.as_ref(),
             sample_rate: self.sample_rate,
             flow: self.flow,
@@ -112,6 +115,7 @@ pub(crate) fn bare() -> Sample {
         },
         attribution: Attribution::Unowned(Reason::Unparsable),
         process: None,
+        peer: None,
         rule: None,
         sample_rate: None,
         flow: None,
@@ -194,6 +198,11 @@ pub(crate) fn varied() -> Vec<Sample> {
         method: Method::Accepted,
         end: End::Destination,
     };
+    let peer = Arc::new(Pod {
+        namespace: "shop".to_owned(),
+        name: "db-0".to_owned(),
+        ..Pod::default()
+    });
     let sample = |at: u32| {
         let index = at as usize;
         let owned = at % 5 != 4;
@@ -243,6 +252,7 @@ pub(crate) fn varied() -> Vec<Sample> {
                     .then(|| Arc::new(Arguments::new(b"curl\0-s\0", at.is_multiple_of(8)))),
                 created: (at % 3 == 1).then(|| "2026-01-02T03:04:05.678Z".to_owned()),
             }),
+            peer: (at % 3 == 2).then(|| Peer::new("0b1c2d3e-9999-bbbb-cccc-0123456789ab", &peer)),
             rule: None,
             sample_rate: None,
             flow: None,

@@ -3,6 +3,7 @@
 //! Needs root, `ip` and `nft`; says so. Everything made here is removed on drop.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod sender;
 pub(crate) mod traffic;
 
 use std::fs;

@@ -120,6 +120,12 @@ pub(super) fn own_inode() -> Result<u32, NetnsError> {
     Namespace::open(Path::new("/proc/self/ns/net")).map(|own| own.inode())
 }
 
+/// The inode of the namespace of pid 1, which is the node's own if the agent sees the node's processes or is in the node's network.
+pub(super) fn node_inode() -> Option<u32> {
+    let node = Namespace::open(Path::new("/proc/1/ns/net"));
+    node.map(|node| node.inode()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

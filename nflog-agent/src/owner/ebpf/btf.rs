@@ -137,6 +137,21 @@ impl<'a> Btf<'a> {
             })
     }
 
+    /// Value of a constant of an `enum`.
+    pub(super) fn enumerator(&self, enumeration: &str, constant: &str) -> Option<u32> {
+        let ids = 1..self.starts.len();
+        ids.filter(|&id| self.name(id) == Some(enumeration.as_bytes()))
+            .find_map(|id| {
+                let start = *self.starts.get(id)?;
+                let info = self.info(start).filter(|&info| kind(info) == KIND_ENUM)?;
+                (0..vlen(info)).find_map(|index| {
+                    let position = start + 12 + index * 8;
+                    let name = self.string(word(self.types, position).ok()?)?;
+                    (name == constant.as_bytes()).then(|| self.raw(position + 4))?
+                })
+            })
+    }
+
     /// Ids of the structs and unions of this name, the first one first.
     fn composites(&self, name: &str) -> impl Iterator<Item = usize> {
         let name = name.as_bytes();

@@ -34,6 +34,7 @@ use sockets::{Closing, Sockets};
 pub use statistics::{ProgramStatistics, Statistics};
 pub use verify::{Verified, verify};
 
+use super::cgroups::v1_controller;
 use super::connection::{Claim, Connection, TCP, contradicts};
 use super::key::{fingerprint, packet_key};
 use super::{Attribution, Comm, End, Method, Owner, Reason};
@@ -464,6 +465,10 @@ fn load(log_level: Option<aya_log::Level>, sizes: MapSizes) -> Result<(Ebpf, Fie
     let btf = btf::Btf::parse(&btf)?;
     let mut offsets = offsets::find(&btf)?;
     let forwarding = offsets::find_forwarding(&btf).map(|fields| offsets.forwarding = fields);
+    // On a kernel without the member ids are those of cgroup v2.
+    offsets.css_set_controller = v1_controller(Path::new("/proc"))
+        .and_then(|name| offsets::controller(&btf, name).ok())
+        .unwrap_or(0);
     let process = offsets::find_process(&btf);
     let process_offsets: ProcessOffsets = process.as_ref().copied().unwrap_or_default();
     let arguments = u8::from(sizes.process_arguments);

@@ -53,6 +53,9 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         cred_uid: at("cred", "uid")?,
         cred_gid: at("cred", "gid")?,
         css_set_dfl_cgrp: at("css_set", "dfl_cgrp")?,
+        css_set_controller: 0,
+        css_cgroup: at("cgroup_subsys_state", "cgroup")?,
+        cgroup_level: at("cgroup", "level")?,
         cgroup_kn: at("cgroup", "kn")?,
         kernfs_node_id: at("kernfs_node", "id")?,
         sock_ipv6only: bit_field(
@@ -65,6 +68,27 @@ pub(super) fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         nf_loginfo_ulog_group: at("nf_loginfo", "u.ulog.group")?,
         forwarding: ForwardingOffsets::default(),
     })
+}
+
+/// Where a process's `css_set` has its state of a controller, such as `pids`.
+///
+/// # Errors
+/// The kernel is built without the controller.
+pub(super) fn controller(btf: &Btf<'_>, name: &str) -> Result<u16, BtfError> {
+    const MISSING: BtfError = BtfError::Missing {
+        structure: "css_set",
+        member: "subsys",
+    };
+    let states = byte_offset(btf.member("css_set", "subsys")?, "css_set", "subsys")?;
+    let number = btf.enumerator("cgroup_subsys_id", &format!("{name}_cgrp_id"));
+    let number = number
+        .and_then(|number| u16::try_from(number).ok())
+        .ok_or(MISSING)?;
+    let offset = states
+        .checked_add(number.checked_mul(8).ok_or(MISSING)?)
+        .ok_or(MISSING)?;
+    // 0 means that there is none.
+    if offset == 0 { Err(MISSING) } else { Ok(offset) }
 }
 
 /// Finds the fields that forwarded packets need.
@@ -217,6 +241,16 @@ mod tests {
         assert_eq!(offsets.nf_loginfo_ulog_group, 8);
         assert!(offsets.sock_ipv6only.mask.is_power_of_two());
         assert!(offsets.sock_shutdown.mask.count_ones() >= 2);
+        let btf = Btf::parse(&data).unwrap();
+        let (pids, memory) = (
+            controller(&btf, "pids").unwrap(),
+            controller(&btf, "memory").unwrap(),
+        );
+        assert!(
+            pids != memory && pids % 8 == 0 && memory % 8 == 0,
+            "{pids} {memory}"
+        );
+        assert!(controller(&btf, "none").is_err());
         let process = find_process(&Btf::parse(&data).unwrap()).unwrap();
         assert!(process.task_self_exec_id > 0 && process.mm_arg_start < process.mm_arg_end);
     }

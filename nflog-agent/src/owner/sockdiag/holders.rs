@@ -14,8 +14,8 @@ use rustix::fs::{Dir, Mode, OFlags, openat, readlinkat_raw};
 use rustix::io::Errno;
 
 use super::budget::Budget;
-use super::process::{CgroupRoot, ProcFs};
-use crate::owner::Owner;
+use super::process::ProcFs;
+use crate::owner::{Cgroups, Owner};
 
 /// A process that comes to share a socket is noticed this late.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ struct Descriptor {
 #[derive(Debug)]
 pub(super) struct Holders {
     proc: ProcFs,
-    cgroups: Option<CgroupRoot>,
+    cgroups: Cgroups,
     directory: OwnedFd,
     /// First descriptor of each process that holds the socket.
     sockets: HashMap<u32, Vec<Descriptor>>,
@@ -73,7 +73,7 @@ impl Holders {
         )?;
         let proc = ProcFs::new(root);
         Ok(Self {
-            cgroups: CgroupRoot::find(&proc),
+            cgroups: Cgroups::find(proc.root()),
             proc,
             directory,
             sockets: HashMap::new(),
@@ -137,7 +137,7 @@ impl Holders {
         if let Some(owner) = self.owners.get(&pid) {
             return Some(*owner);
         }
-        let owner = self.proc.owner(pid, self.cgroups.as_ref()).ok()?;
+        let owner = self.proc.owner(pid, &self.cgroups).ok()?;
         self.owners.insert(pid, owner);
         Some(owner)
     }

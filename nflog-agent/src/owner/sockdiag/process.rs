@@ -1,14 +1,10 @@
 //! What `/proc/PID` says about a process.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::owner::{Comm, Owner};
+use crate::owner::{Cgroups, Comm, Owner};
 
 /// Longest `/proc/PID` file read; `cgroup` is the longest, with one path per hierarchy.
 const MAX_FILE: u64 = 64 * 1024;
@@ -76,7 +72,7 @@ impl ProcFs {
     /// # Errors
     ///
     /// The process is gone or not readable.
-    pub(crate) fn owner(&self, pid: u32, cgroups: Option<&CgroupRoot>) -> io::Result<Owner> {
+    pub(crate) fn owner(&self, pid: u32, cgroups: &Cgroups) -> io::Result<Owner> {
         let stat = self.stat(pid)?;
         let uid = parse_euid(&self.read(pid, "status")?).ok_or_else(|| malformed("status"))?;
         let cgroup = self.read(pid, "cgroup")?;
@@ -86,49 +82,9 @@ impl ProcFs {
             exec_id: None,
             uid,
             comm: stat.comm,
-            cgroup_id: cgroups.and_then(|root| root.id(unified_path(&cgroup)?)),
+            cgroup_id: cgroups.place(&cgroup).map(|(id, _)| id),
         })
     }
-}
-
-/// Where the cgroup v2 hierarchy is mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CgroupRoot {
-    mount: PathBuf,
-    /// The cgroup that is visible at `mount`.
-    top: String,
-}
-
-impl CgroupRoot {
-    /// Finds the mount in `/proc/self/mountinfo`; `None` if there is no cgroup v2.
-    pub(crate) fn find(proc: &ProcFs) -> Option<Self> {
-        let mounts = fs::read(proc.root().join("self/mountinfo")).ok()?;
-        parse_mountinfo(&mounts)
-    }
-
-    /// Whether the whole hierarchy is visible, so that paths are those of the root cgroup namespace.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.top == "/"
-    }
-
-    /// Id of a cgroup: the inode of its directory (64-bit kernels since 5.5). `None` if it is gone or outside the mount.
-    pub(crate) fn id(&self, path: &str) -> Option<u64> {
-        let below = path.strip_prefix(self.top.trim_end_matches('/'))?;
-        if !(below.is_empty() || below.starts_with('/')) || below.split('/').any(|part| part == "..") {
-            return None;
-        }
-        fs::metadata(self.mount.join(below.trim_start_matches('/')))
-            .ok()
-            .map(|metadata| metadata.ino())
-    }
-}
-
-/// The process's path in the cgroup v2 hierarchy, from `/proc/PID/cgroup`.
-fn unified_path(cgroup: &[u8]) -> Option<&str> {
-    let line = cgroup
-        .split(|&byte| byte == b'\n')
-        .find_map(|line| line.strip_prefix(b"0::"))?;
-    std::str::from_utf8(line).ok()
 }
 
 /// `comm` may hold any byte, `)` and spaces included, so the fields after it are counted from the last `)`.
@@ -165,37 +121,15 @@ fn parse_euid(status: &[u8]) -> Option<u32> {
         .ok()
 }
 
-/// Prefers the mount that shows most of the hierarchy. A mount that a later one hides does not count.
-fn parse_mountinfo(mountinfo: &[u8]) -> Option<CgroupRoot> {
-    let mut visible: HashMap<&[u8], Option<&str>> = HashMap::new();
-    for line in mountinfo.split(|&byte| byte == b'\n') {
-        // 36 35 98:0 ROOT MOUNTPOINT OPTIONS TAGS... - FSTYPE SOURCE OPTIONS
-        let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-        let Some(separator) = fields
-            .iter()
-            .position(|field| *field == b"-")
-            .filter(|at| *at >= 6)
-        else {
-            continue;
-        };
-        let is_unified = fields.get(separator + 1) == Some(&b"cgroup2".as_slice());
-        let top = std::str::from_utf8(fields[3]).ok().filter(|_| is_unified);
-        visible.insert(fields[4], top);
-    }
-    let unified = visible.into_iter().filter_map(|(mount, top)| Some((mount, top?)));
-    let (mount, top) = unified.min_by_key(|(mount, top)| (top.len(), mount.len()))?;
-    Some(CgroupRoot {
-        mount: PathBuf::from(OsStr::from_bytes(mount)),
-        top: top.to_owned(),
-    })
-}
-
 fn malformed(name: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, name)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     const TAIL: &str = " S 1 1 1 0 -1 4194560 1 1 1 1 1 1 1 1 20 0 1 0 4242 1 1 1";
@@ -220,59 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_cgroup_hierarchy_is_preferred_to_a_part() {
-        let mounts = b"30 24 0:26 /a/b /container/cgroup ro - cgroup2 cgroup2 rw\n\
-            31 24 0:27 / /sys/fs/cgroup rw shared:4 - tmpfs tmpfs rw\n\
-            32 24 0:26 / /sys/fs/cgroup/unified rw shared:5 - cgroup2 cgroup2 rw\n";
-        let root = parse_mountinfo(mounts).unwrap();
-        assert_eq!(
-            root,
-            CgroupRoot {
-                mount: "/sys/fs/cgroup/unified".into(),
-                top: "/".into()
-            }
-        );
-    }
-
-    #[test]
-    fn a_mount_that_another_hides_does_not_count() {
-        // A container's own cgroup mount, and the host's on top of it.
-        let mounts = b"30 24 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n\
-            31 30 0:26 /../../.. /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
-        let root = parse_mountinfo(mounts).unwrap();
-        assert_eq!(root.top, "/../../..");
-        assert_eq!(
-            parse_mountinfo(b"30 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs rw\n"),
-            None
-        );
-    }
-
-    #[test]
-    fn a_cgroup_outside_the_mount_has_no_id() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::create_dir(directory.path().join("x")).unwrap();
-        let inode = fs::metadata(directory.path().join("x")).unwrap().ino();
-        let whole = CgroupRoot {
-            mount: directory.path().to_owned(),
-            top: "/".to_owned(),
-        };
-        assert!(whole.is_whole());
-        assert_eq!(whole.id("/x"), Some(inode));
-        assert_eq!(whole.id("/../x"), None);
-        assert_eq!(whole.id("/gone"), None);
-        let part = CgroupRoot {
-            mount: directory.path().to_owned(),
-            top: "/pod".to_owned(),
-        };
-        assert_eq!(part.id("/pod/x"), Some(inode));
-        assert_eq!(part.id("/podium"), None);
-    }
-
-    #[test]
     fn this_process_is_read_as_it_is() {
         let proc = ProcFs::new("/proc");
         let owner = proc
-            .owner(std::process::id(), CgroupRoot::find(&proc).as_ref())
+            .owner(std::process::id(), &Cgroups::find(proc.root()))
             .unwrap();
         assert_eq!(owner.uid, fs::metadata("/proc/self").unwrap().uid());
         assert_eq!(

@@ -15,6 +15,7 @@ mod keys;
 #[cfg(feature = "kubernetes")]
 mod object;
 mod owners;
+mod peer;
 mod pods;
 mod store;
 #[cfg(feature = "kubernetes")]
@@ -29,6 +30,7 @@ pub use keys::{KeyPattern, KeyPatternError, chosen};
 #[cfg(feature = "kubernetes")]
 pub use object::{Chosen, Object};
 pub use owners::{Controller, Owners};
+pub use peer::{Addresses, Peer};
 pub use pods::{Container, Pod};
 pub use store::{CAPACITY, Found, LINGER, Observed, Pods};
 #[cfg(feature = "kubernetes")]

@@ -1,6 +1,7 @@
 //! The part of a Pod of the API (`v1`) that is read. All else, such as `managedFields`, is skipped while it is parsed.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
@@ -46,6 +47,7 @@ struct Metadata {
     uid: String,
     resource_version: String,
     creation_timestamp: Option<String>,
+    deletion_timestamp: Option<String>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
@@ -64,6 +66,7 @@ struct OwnerReference {
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
     node_name: Option<String>,
+    host_network: Option<bool>,
     containers: Option<Vec<ContainerSpec>>,
     init_containers: Option<Vec<ContainerSpec>>,
     ephemeral_containers: Option<Vec<ContainerSpec>>,
@@ -79,9 +82,20 @@ struct ContainerSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Status {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIp>>,
     container_statuses: Option<Vec<ContainerStatus>>,
     init_container_statuses: Option<Vec<ContainerStatus>>,
     ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    ip: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -179,7 +193,28 @@ impl Object {
                 chosen: pairs,
             },
             containers: self.containers(),
+            addresses: self.addresses(),
         })
+    }
+
+    /// Addresses that are this pod's and nobody else's. None in the host's network, which the pod shares; and none once it has ended or is
+    /// to end, as the node gives them to other pods before the pod is gone from the API.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let status = &self.status;
+        let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if self.spec.host_network == Some(true) || ended || self.metadata.deletion_timestamp.is_some() {
+            return Vec::new();
+        }
+        let more = status
+            .pod_ips
+            .iter()
+            .flatten()
+            .filter_map(|one| one.ip.as_deref());
+        let all = status.pod_ip.as_deref().into_iter().chain(more);
+        let mut addresses: Vec<IpAddr> = all.filter_map(|text| text.parse().ok()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
     }
 
     /// Id and names of every container that runs or ran last, in whichever list.

@@ -1,11 +1,12 @@
 //! The pods of this node, for readers to look into.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use super::{Container, Pod};
+use super::{Addresses, Container, Peer, Pod};
 
 /// Pods that are remembered, those that are gone included. A node has 110 by default, and hardly more than 500.
 pub const CAPACITY: usize = 2048;
@@ -25,6 +26,8 @@ pub struct Observed {
     pub pod: Pod,
     /// Full ids and names of its containers.
     pub containers: Vec<(String, Container)>,
+    /// Addresses that are the pod's alone.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What is known of a container's, or a process's, pod.
@@ -42,6 +45,8 @@ pub struct Pods {
     state: RwLock<State>,
     /// Counts the changes of what lookups answer.
     generation: AtomicU64,
+    /// The same for addresses.
+    moves: AtomicU64,
     capacity: usize,
     linger: Duration,
 }
@@ -51,11 +56,14 @@ struct State {
     by_uid: HashMap<String, Known>,
     /// Container ids to pod UIDs.
     by_container: HashMap<String, String>,
+    /// Made when it is asked for, after a change.
+    by_address: Option<Arc<Addresses>>,
 }
 
 #[derive(Debug)]
 struct Known {
     pod: Arc<Pod>,
+    addresses: Vec<IpAddr>,
     containers: Vec<(String, Arc<Container>)>,
     gone: Option<Instant>,
 }
@@ -73,6 +81,7 @@ impl Pods {
         Self {
             state: RwLock::default(),
             generation: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
             capacity,
             linger,
         }
@@ -82,6 +91,21 @@ impl Pods {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Changes whenever [`Pods::addresses`] may have another answer than before.
+    #[must_use]
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// Whose which address is: of the pods that are there, not of those that are remembered.
+    #[must_use]
+    pub fn addresses(&self) -> Arc<Addresses> {
+        if let Some(known) = &self.read().by_address {
+            return Arc::clone(known);
+        }
+        self.write().addresses()
     }
 
     /// Pods that are remembered.
@@ -117,34 +141,33 @@ impl Pods {
         let mut state = self.write();
         state.expire(self.linger, now);
         let (fits, changed) = state.see(observed, self.capacity);
-        self.publish(changed);
+        self.publish(&state, changed);
         fits
     }
 
     /// A pod was deleted.
     pub fn delete(&self, uid: &str, now: Instant) {
         let mut state = self.write();
-        if let Some(known) = state.by_uid.get_mut(uid) {
-            known.gone.get_or_insert(now);
-        }
+        state.leave(|other| other == uid, now);
         state.expire(self.linger, now);
+        self.publish(&state, false);
     }
 
     /// These are all pods that there are: the others were deleted while nobody looked.
     pub fn keep_only(&self, is_there: impl Fn(&str) -> bool, now: Instant) {
         let mut state = self.write();
-        for (uid, known) in &mut state.by_uid {
-            if !is_there(uid) {
-                known.gone.get_or_insert(now);
-            }
-        }
+        state.leave(|uid| !is_there(uid), now);
         state.expire(self.linger, now);
+        self.publish(&state, false);
     }
 
     /// Called while the change is still locked, so that whoever sees the new number sees the change.
-    fn publish(&self, changed: bool) {
+    fn publish(&self, state: &State, changed: bool) {
         if changed {
             self.generation.fetch_add(1, Ordering::Release);
+        }
+        if state.by_address.is_none() {
+            self.moves.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -159,9 +182,41 @@ impl Pods {
 }
 
 impl State {
+    fn addresses(&mut self) -> Arc<Addresses> {
+        let by_uid = &self.by_uid;
+        let made = self.by_address.get_or_insert_with(|| {
+            let there = by_uid.iter().filter(|(_, known)| known.gone.is_none());
+            let mut all = Addresses::default();
+            for (uid, known) in there {
+                for address in &known.addresses {
+                    all.insert(*address, || Peer::new(uid, &known.pod));
+                }
+            }
+            Arc::new(all)
+        });
+        Arc::clone(made)
+    }
+
+    /// These pods are gone from now on.
+    fn leave(&mut self, is_gone: impl Fn(&str) -> bool, now: Instant) {
+        for (uid, known) in &mut self.by_uid {
+            if known.gone.is_none() && is_gone(uid) {
+                known.gone = Some(now);
+                if !known.addresses.is_empty() {
+                    self.by_address = None;
+                }
+            }
+        }
+    }
+
     /// Whether it fits, and whether it changes an answer.
     fn see(&mut self, observed: Observed, capacity: usize) -> (bool, bool) {
-        let Observed { uid, pod, containers } = observed;
+        let Observed {
+            uid,
+            pod,
+            containers,
+            addresses,
+        } = observed;
         if !self.by_uid.contains_key(&uid) && self.by_uid.len() >= capacity && !self.forget_one() {
             return (false, false);
         }
@@ -181,6 +236,12 @@ impl State {
             same = *before.pod == pod && before.containers == next;
             self.forget_containers(&before.containers, &uid);
         }
+        let stays = before.as_ref().is_some_and(|before| {
+            *before.pod == pod && before.addresses == addresses && before.gone.is_none()
+        });
+        if !stays {
+            self.by_address = None;
+        }
         for (id, _) in &next {
             self.by_container.insert(id.clone(), uid.clone());
         }
@@ -190,6 +251,7 @@ impl State {
         };
         let known = Known {
             pod,
+            addresses,
             containers: next,
             gone: None,
         };
