@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use nflog_agent::agent::{self, EXIT_USAGE};
-use nflog_agent::cli::usage_line;
+use nflog_agent::cli::{LogFormatArg, usage_line};
 use nflog_agent::commands;
 use nflog_agent::settings::{self, Asked, SettingsError};
-use tracing_subscriber::EnvFilter;
+use nflog_agent::telemetry::messages;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 fn main() -> ExitCode {
     let asked = match settings::read(std::env::args_os()) {
@@ -23,8 +26,9 @@ fn main() -> ExitCode {
     };
     let ended = match asked {
         Asked::Run(settings) => {
-            start_messages();
+            start_messages(settings.args.log_format);
             let ended = agent::run(&settings).map(|()| 0);
+            messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Other(command) => {
@@ -62,19 +66,23 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 /// The agent's own messages go to standard error, at the level of RUST_LOG or `info`. Those of the probes come with them, by way
-/// of the `log` crate.
-fn start_messages() {
+/// of the `log` crate. What one place says too often is held back and counted.
+fn start_messages(format: LogFormatArg) {
     let default = || EnvFilter::new("info,opentelemetry=error,kube_client=error");
     let (filter, refused) = match std::env::var(EnvFilter::DEFAULT_ENV).map(EnvFilter::try_new) {
         Ok(Ok(filter)) => (filter, None),
         Ok(Err(error)) => (default(), Some(error)),
         Err(_) => (default(), None),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .with_target(false)
+    let lines = fmt::layer().with_writer(stderr);
+    let lines = match format {
+        LogFormatArg::Text => lines.with_ansi(stderr().is_terminal()).with_target(false).boxed(),
+        LogFormatArg::Json => lines.json().flatten_event(true).boxed(),
+    };
+    registry()
+        .with(filter)
+        .with(messages::limits())
+        .with(lines)
         .init();
     if let Some(error) = refused {
         tracing::warn!("RUST_LOG is not understood ({error}): write it like info,nflog_ebpf=debug");

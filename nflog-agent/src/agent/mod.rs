@@ -10,6 +10,7 @@ mod descriptors;
 mod devices;
 mod error;
 mod gaps;
+mod health;
 mod kubernetes;
 mod netns;
 mod output;
@@ -30,15 +31,19 @@ pub use reader::ReaderError;
 
 use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
 use crate::export::{
-    Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, WhenFull,
+    Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, SpoolUsage,
+    WhenFull,
 };
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
 use crate::owner::{MapSizes, Probes};
 use crate::policy::{Engine, RuleCounts};
 use crate::process::Processes;
 use crate::settings::Settings;
+use crate::telemetry::endpoint::Site;
+use crate::telemetry::health::{Health, Phase, Shortcoming};
 use crate::telemetry::ledger::Ledger;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::messages;
+use crate::telemetry::metrics::{CounterFamily, Families, Metrics};
 use crate::workload::kubernetes::Pods;
 use crate::workload::{DEFAULT_CAPACITY, Resolver};
 use account::Accounts;
@@ -69,10 +74,13 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
     let output = Output::choose(args, |name| settings.variable(name))?;
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
+    let endpoint = health::bind(args.listen)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
+    let health = Health::new(Instant::now());
+    let site = health::serve(endpoint, &health, runtime.handle())?;
     let signals = signals::watch()?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
@@ -88,7 +96,9 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
     let ledger = Ledger::new();
     let _entered = runtime.enter();
     let pods = kubernetes::watch(args, runtime.handle())?;
-    let (queue, exporter) = start_exporter(args, &output, &ledger, runtime.handle())?;
+    let (queue, exporter, spool) = start_exporter(args, &output, &ledger, runtime.handle())?;
+    queue.watch(health::of_exporter(&health));
+    health::note(&health, args.attribution, probes.as_ref(), processes.is_some());
     let agent = Agent {
         settings,
         args,
@@ -101,6 +111,9 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
         rules: settings.policy.counts(),
         processes: processes.as_ref().map(|(processes, _)| processes),
         pods,
+        health: &health,
+        site: site.as_ref(),
+        spool: spool.as_ref(),
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
@@ -121,13 +134,14 @@ fn start_exporter(
     output: &Output,
     ledger: &Arc<Ledger>,
     runtime: &Handle,
-) -> Result<(ExportQueue, Exporter), RunError> {
+) -> Result<(ExportQueue, Exporter, Option<Arc<SpoolUsage>>), RunError> {
     let (transport, options) = (output.transport()?, ExporterOptions::default());
     let Some(path) = args.spool.as_ref().filter(|_| output.is_otlp()) else {
         if args.spool.is_some() {
             tracing::warn!("--spool is for OTLP: the {} does without", output.describe());
         }
-        return Ok(Exporter::start(transport, options, runtime));
+        let (queue, exporter) = Exporter::start(transport, options, runtime);
+        return Ok((queue, exporter, None));
     };
     let limits = SpoolLimits {
         bytes: args.spool_bytes,
@@ -139,7 +153,9 @@ fn start_exporter(
         ..SpoolLimits::default()
     };
     let spool = Spool::open(path, limits, ledger)?;
-    Ok(Exporter::start_with_spool(transport, options, spool, runtime)?)
+    let usage = Arc::clone(spool.usage());
+    let (queue, exporter) = Exporter::start_with_spool(transport, options, spool, runtime)?;
+    Ok((queue, exporter, Some(usage)))
 }
 
 struct Agent<'a> {
@@ -154,6 +170,9 @@ struct Agent<'a> {
     rules: Arc<RuleCounts>,
     processes: Option<&'a Arc<Processes>>,
     pods: Option<Arc<Pods>>,
+    health: &'a Arc<Health>,
+    site: Option<&'a Arc<Site>>,
+    spool: Option<&'a Arc<SpoolUsage>>,
 }
 
 impl<'a> Agent<'a> {
@@ -231,6 +250,9 @@ impl<'a> Agent<'a> {
         let nflog = Nflog::open(&config)?;
         for warning in &nflog.effective().warnings {
             tracing::warn!("{name}: {warning}{}", consequence(warning));
+            if matches!(warning, Warning::ConntrackRefused) {
+                self.health.lacks(Shortcoming::NoConntrack, warning);
+            }
         }
         let netns = nflog.netns_inode();
         let encoder = self.output.encoder(self.ledger)?;
@@ -260,11 +282,20 @@ impl<'a> Agent<'a> {
         Ok(Reader { nflog, stage })
     }
 
-    /// The agent's own metrics, if the environment names an endpoint for them.
+    /// The agent's own metrics: at the endpoint, and to the collector if the environment names one for them.
     fn start_metrics(&self, runtime: &Handle) -> Result<Option<Metrics>, RunError> {
-        let Some(config) = OtlpConfig::from_env(Signal::Metrics, |name| self.settings.variable(name))? else {
-            return Ok(None);
-        };
+        let families = Families::new(self.ledger, Some(self.queue), self.families());
+        let resource = self.output.resource();
+        if let Some(site) = self.site {
+            site.measure(families.clone(), resource.clone());
+        }
+        let config = OtlpConfig::from_env(Signal::Metrics, |name| self.settings.variable(name))?;
+        let install = |config| Metrics::install(&config, resource, runtime, &families);
+        Ok(config.map(install).transpose()?)
+    }
+
+    /// What is measured beside records and requests.
+    fn families(&self) -> Vec<CounterFamily> {
         let mut families = Vec::from(self.counts.metrics());
         families.extend(self.attributions.metrics());
         families.extend(self.rules.metrics());
@@ -273,15 +304,10 @@ impl<'a> Agent<'a> {
             families.push(probes::left_out_metric(probes.statistics()));
         }
         families.extend(self.processes.map(processes::metric));
-        let resource = self.output.resource();
-        Ok(Some(Metrics::install(
-            &config,
-            resource,
-            runtime,
-            self.ledger,
-            Some(self.queue),
-            families,
-        )?))
+        families.extend(self.spool.into_iter().flat_map(health::of_spool));
+        families.push(self.health.metric());
+        families.extend(messages::metrics());
+        families
     }
 
     /// What reports the account to the collector; people at a console get it at the end.
@@ -302,12 +328,9 @@ impl<'a> Agent<'a> {
 
     /// Says that all that is to be read at start is.
     fn say_reading(&self) {
-        tracing::info!(
-            "reading group {} in {}; {}",
-            list(&self.args.groups),
-            self.places(),
-            self.output.describe()
-        );
+        let what = format!("group {} in {}", list(&self.args.groups), self.places());
+        tracing::info!("reading {what}; {}", self.output.describe());
+        self.health.set_phase(Phase::Reading(what));
     }
 
     fn places(&self) -> String {

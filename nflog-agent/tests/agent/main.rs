@@ -9,6 +9,7 @@ mod support;
 
 mod attribution;
 mod conservation;
+mod endpoint;
 mod errors;
 mod nat;
 mod netns;
@@ -16,6 +17,9 @@ mod older;
 mod otlp;
 #[allow(dead_code, reason = "shared with the attribution matrix")]
 mod program;
+#[path = "../telemetry/scrape.rs"]
+#[expect(dead_code, reason = "the other tests' part of it")]
+mod scrape;
 mod seen;
 mod workload;
 
