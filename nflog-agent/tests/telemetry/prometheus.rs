@@ -104,8 +104,9 @@ impl Prometheus {
         wait_for("Prometheus to scrape", || {
             assert_eq!(prometheus.child.try_wait().unwrap(), None, "Prometheus ended");
             std::net::TcpStream::connect(address).ok()?;
-            let scrapes = prometheus.query("min(count_over_time(up{job=\"nflog-agent\"}[1m])) >= 3");
-            (!scrapes.as_array()?.is_empty()).then_some(())
+            // Until it has started it says so, in words.
+            let scrapes = prometheus.ask("min(count_over_time(up{job=\"nflog-agent\"}[1m])) >= 3");
+            (!scrapes["data"]["result"].as_array()?.is_empty()).then_some(())
         });
         prometheus
     }
@@ -113,12 +114,18 @@ impl Prometheus {
     /// The result of an expression at this moment; its `status` must be success.
     #[track_caller]
     pub(crate) fn query(&self, expression: &str) -> Value {
-        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let answer = self.get(&format!("/api/v1/query?query={encoded}"));
+        let answer = self.ask(expression);
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
         answer["data"]["result"].clone()
     }
 
+    #[track_caller]
+    fn ask(&self, expression: &str) -> Value {
+        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        self.get(&format!("/api/v1/query?query={encoded}"))
+    }
+
+    /// What it answers, if that is JSON.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Value {
         let answer = exchange(self.address, &format!("GET {path} HTTP/1.0\r\n\r\n"));
