@@ -375,9 +375,8 @@ mod tests {
                 assert!(limits.admit(place, Level::INFO, now, || unreachable!("it is shown")));
             }
         }
-        for place in [1, 2] {
-            let text = texts[place as usize - 1].to_owned();
-            assert!(!limits.admit(place, Level::INFO, now, || text));
+        for (place, text) in (1..).zip(texts) {
+            assert!(!limits.admit(place, Level::INFO, now, || text.to_owned()));
         }
         let mut due: Vec<_> = limits
             .due(now, true)
