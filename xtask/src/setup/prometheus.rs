@@ -28,7 +28,7 @@ pub(crate) fn directory() -> PathBuf {
 pub(crate) fn ensure() -> Result<()> {
     let directory = directory();
     let runs = |name: &&str| succeeds(Command::new(directory.join("bin").join(name)).arg("--version"));
-    if PROGRAMS.iter().all(|name| runs(name)) {
+    if PROGRAMS.iter().all(runs) {
         return Ok(());
     }
     if find_program("apt-get").is_none() {
