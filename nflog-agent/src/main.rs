@@ -24,8 +24,10 @@ fn main() -> ExitCode {
         }
         Err(SettingsError::Arguments(error)) => return usage(&error),
     };
+    let mut as_json = false;
     let ended = match asked {
         Asked::Run(settings) => {
+            as_json = settings.args.log_format == LogFormatArg::Json;
             start_messages(settings.args.log_format);
             let ended = agent::run(&settings).map(|()| 0);
             messages::finish();
@@ -39,7 +41,11 @@ fn main() -> ExitCode {
     match ended {
         Ok(code) => ExitCode::from(code),
         Err((message, code)) => {
-            eprintln!("error: {message}");
+            if as_json {
+                tracing::error!("{message}");
+            } else {
+                eprintln!("error: {message}");
+            }
             ExitCode::from(code)
         }
     }

@@ -54,9 +54,14 @@ fn what_one_place_says_too_often_is_held_back_counted_and_summed_up() {
 fn messages_may_be_json() {
     let netns = logging("json");
     let (agent, _) = start(&netns, &["--output", "json", "--log-format", "json"], &[]);
-    let ended = agent.stop();
-    assert!(ended.stderr.len() >= 3, "{}", ended.messages());
-    for line in &ended.stderr {
+    let stopped = agent.stop();
+    assert!(stopped.stderr.len() >= 3, "{}", stopped.messages());
+    let arguments = ["--group", "7", "--netns", "no-such-netns", "--log-format", "json"];
+    let failed = Agent::spawn(&arguments, &[]).wait();
+    assert_eq!(failed.code, Some(64));
+    let last = failed.stderr.last().unwrap();
+    assert!(last.contains("ERROR") && last.contains("no-such-netns"), "{last}");
+    for line in stopped.stderr.iter().chain(&failed.stderr) {
         let message: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         for key in ["timestamp", "level", "message", "target"] {
             assert!(message[key].is_string(), "{line}");
