@@ -12,6 +12,7 @@ use crate::agent::CgroupPattern;
 use crate::nflog::COPY_RANGE_MAX;
 use crate::commands::rules::{self, RulesArgs};
 use crate::commands::top::{self, TopArgs};
+use crate::telemetry::endpoint::Listen;
 use crate::workload::kubernetes::KeyPattern;
 
 /// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
@@ -350,6 +351,16 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_SANDBOX")]
     pub sandbox: SandboxArg,
 
+    /// Where health and metrics are served over HTTP, without authentication: /live, /ready, /metrics (Prometheus). Default:
+    /// 127.0.0.1:6356, and if another program has that, nowhere, with a warning. One that is named here is had, or the agent does
+    /// not start.
+    #[arg(long, value_name = "ADDRESS:PORT|off", env = "NFLOG_AGENT_LISTEN")]
+    pub listen: Option<Listen>,
+
+    /// How the agent writes its own messages, which go to standard error.
+    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_LOG_FORMAT")]
+    pub log_format: LogFormatArg,
+
     /// On the console, everything that is known of each packet, in lines below its own. JSON and OTLP always have it.
     #[arg(short, long, env = "NFLOG_AGENT_VERBOSE")]
     pub verbose: bool,
@@ -435,6 +446,16 @@ pub enum RecordIdArg {
     Ulid,
     /// None.
     Off,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object per line: timestamp, level, message, target.
+    Json,
 }
 
 /// `--color`.

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use nflog_agent::agent::{self, EXIT_USAGE};
-use nflog_agent::cli::usage_line;
+use nflog_agent::cli::{LogFormatArg, usage_line};
 use nflog_agent::commands;
 use nflog_agent::commands::top::{self, Messages};
 use nflog_agent::settings::{self, Asked, SettingsError};
-use tracing_subscriber::EnvFilter;
+use nflog_agent::telemetry::messages;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 fn main() -> ExitCode {
     let asked = match settings::read(std::env::args_os()) {
@@ -23,20 +26,23 @@ fn main() -> ExitCode {
         }
         Err(SettingsError::Arguments(error)) => return usage(&error),
     };
+    let mut as_json = false;
     let ended = match asked {
         Asked::Run(settings) => {
-            start_messages(stderr, stderr().is_terminal());
+            as_json = settings.args.log_format == LogFormatArg::Json;
+            start_messages(stderr, stderr().is_terminal(), settings.args.log_format);
             let ended = agent::run(&settings).map(|()| 0);
+            messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Replay(settings) => {
-            start_messages(stderr, stderr().is_terminal());
+            start_messages(stderr, stderr().is_terminal(), LogFormatArg::Text);
             let ended = agent::replay(&settings).map(|()| 0);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Top(settings, view) => {
             let messages = Messages::default();
-            start_messages(messages.clone(), false);
+            start_messages(messages.clone(), false, LogFormatArg::Text);
             let ended = top::run(&settings, &view, messages).map(|()| 0);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
@@ -48,7 +54,11 @@ fn main() -> ExitCode {
     match ended {
         Ok(code) => ExitCode::from(code),
         Err((message, code)) => {
-            eprintln!("error: {message}");
+            if as_json {
+                tracing::error!("{message}");
+            } else {
+                eprintln!("error: {message}");
+            }
             ExitCode::from(code)
         }
     }
@@ -75,8 +85,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 /// The agent's own messages go to standard error, at the level of RUST_LOG or `info`. Those of the probes come with them, by way
-/// of the `log` crate.
-fn start_messages<W>(writer: W, colour: bool)
+/// of the `log` crate. What one place says too often is held back and counted.
+fn start_messages<W>(writer: W, colour: bool, format: LogFormatArg)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -86,11 +96,15 @@ where
         Ok(Err(error)) => (default(), Some(error)),
         Err(_) => (default(), None),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_ansi(colour)
-        .with_target(false)
+    let lines = fmt::layer().with_writer(writer);
+    let lines = match format {
+        LogFormatArg::Text => lines.with_ansi(colour).with_target(false).boxed(),
+        LogFormatArg::Json => lines.json().flatten_event(true).boxed(),
+    };
+    registry()
+        .with(filter)
+        .with(messages::limits())
+        .with(lines)
         .init();
     if let Some(error) = refused {
         tracing::warn!("RUST_LOG is not understood ({error}): write it like info,nflog_ebpf=debug");

@@ -12,7 +12,7 @@ use nflog_agent::export::{Compression, Exporter, ExporterOptions, OtlpConfig, Pr
 use nflog_agent::nflog::Loss;
 use nflog_agent::record::Resource;
 use nflog_agent::telemetry::ledger::{Ledger, LossReason, Unsettled};
-use nflog_agent::telemetry::metrics::{CounterFamily, Instrument, Metrics};
+use nflog_agent::telemetry::metrics::{CounterFamily, Families, Instrument, Metrics, prometheus};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -143,6 +143,63 @@ fn points(request: &ExportMetricsServiceRequest) -> BTreeMap<String, i64> {
     points
 }
 
+/// Names, labels and values by the rules of the specification for Prometheus, from what came over OTLP.
+fn in_prometheus(request: &ExportMetricsServiceRequest) -> BTreeMap<String, i64> {
+    let mut samples = BTreeMap::new();
+    let metrics = request
+        .resource_metrics
+        .iter()
+        .flat_map(|resource| &resource.scope_metrics);
+    for metric in metrics.flat_map(|scope| &scope.metrics) {
+        let Some(metric::Data::Sum(sum)) = &metric.data else {
+            panic!("{} is no sum", metric.name)
+        };
+        let unit = match metric.unit.as_str() {
+            "By" => "_bytes",
+            annotation => {
+                assert!(
+                    annotation.starts_with('{') && annotation.ends_with('}'),
+                    "{annotation}"
+                );
+                ""
+            }
+        };
+        let total = if sum.is_monotonic { "_total" } else { "" };
+        let name = format!("{}{unit}{total}", metric.name.replace('.', "_"));
+        for point in &sum.data_points {
+            let labels: Vec<_> = point
+                .attributes
+                .iter()
+                .map(|attribute| {
+                    let value = text(&point.attributes, &attribute.key);
+                    format!("{}=\"{value}\"", attribute.key.replace('.', "_"))
+                })
+                .collect();
+            let labels = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", labels.join(","))
+            };
+            let Some(number_data_point::Value::AsInt(value)) = point.value else {
+                panic!("{point:?}")
+            };
+            samples.insert(format!("{name}{labels}"), value);
+        }
+    }
+    samples
+}
+
+/// What a text for Prometheus has but for the Resource.
+fn samples(text: &str) -> BTreeMap<String, i64> {
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.starts_with("target_info"));
+    let pairs = lines.map(|line| line.rsplit_once(' ').unwrap());
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
 fn account(ledger: &std::sync::Arc<Ledger>, records: u32) -> Unsettled {
     let mut account = ledger.account();
     (0..records).for_each(|_| account.receive());
@@ -179,15 +236,8 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
             read: Box::new(|observe| observe("", 3)),
         };
         let config = config(protocol, address);
-        let metrics = Metrics::install(
-            &config,
-            &resource,
-            runtime.handle(),
-            &ledger,
-            Some(&queue),
-            vec![probes, netns],
-        )
-        .unwrap();
+        let families = Families::new(&ledger, Some(&queue), vec![probes, netns]);
+        let metrics = Metrics::install(&config, &resource, runtime.handle(), &families).unwrap();
 
         account(&ledger, 10).exported();
         account(&ledger, 3).lost(LossReason::QueueFull);
@@ -223,6 +273,10 @@ fn the_ledger_and_the_probes_arrive_as_metrics() {
         ] {
             assert_eq!(points.get(name), Some(&value), "{name} in {points:?}");
         }
+        assert_eq!(
+            in_prometheus(&request),
+            samples(&prometheus::text(&families, &resource))
+        );
         open.exported();
         assert!(exporter.close(PATIENCE));
     }
@@ -238,15 +292,8 @@ fn a_collector_that_is_down_does_not_hold_up_the_end() {
             .unwrap();
         let config = config(protocol, address);
         let ledger = Ledger::new();
-        let metrics = Metrics::install(
-            &config,
-            &Resource::new(),
-            runtime.handle(),
-            &ledger,
-            None,
-            Vec::new(),
-        )
-        .unwrap();
+        let families = Families::new(&ledger, None, Vec::new());
+        let metrics = Metrics::install(&config, &Resource::new(), runtime.handle(), &families).unwrap();
         // Hangs, or panics in the SDK's thread, if this is wrong; there is nothing else to see from outside.
         metrics.shutdown(Duration::from_millis(200));
         account(&ledger, 1).exported();

@@ -30,6 +30,7 @@ pub(crate) fn cargo(verb: &str) -> Command {
             "-C target-feature=+crt-static",
         )
         .env("NFLOG_TEST_VENV", paths::tools().join("venv"))
+        .env("NFLOG_TEST_PROMETHEUS", crate::setup::prometheus::directory())
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command

@@ -1,5 +1,7 @@
 //! Why the agent does not start, or stopped; and with which exit code.
 
+use std::io::ErrorKind;
+
 use thiserror::Error;
 
 use super::reader::ReaderError;
@@ -7,6 +9,7 @@ use crate::confinement::ConfinementError;
 use crate::export::{ConfigError as ExportError, SpoolError, TransportError};
 use crate::nflog::{ConfigError, NetnsError, OpenError};
 use crate::owner::{DiagError, ProbesError};
+use crate::telemetry::endpoint::BindError;
 use crate::telemetry::metrics::MetricsError;
 
 /// Wrong arguments or environment (`EX_USAGE`).
@@ -52,6 +55,9 @@ pub enum RunError {
     /// The spool cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The address for health and metrics cannot be had.
+    #[error(transparent)]
+    Listen(#[from] BindError),
     /// A namespace cannot be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -106,7 +112,7 @@ pub enum RunError {
     #[error("cannot write the output: {kind}; make room, or send the output elsewhere")]
     Output {
         /// What the system says.
-        kind: std::io::ErrorKind,
+        kind: ErrorKind,
     },
     /// A reader failed while running.
     #[error(transparent)]
@@ -119,7 +125,7 @@ pub enum RunError {
 impl RunError {
     /// Exit code of the process.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Open(error) => open_exit_code(error),
             Self::Config(_)
@@ -135,6 +141,11 @@ impl RunError {
             | Self::TooManyNamespaces { .. } => EXIT_USAGE,
             Self::NotPrivileged => EXIT_PERMISSION,
             Self::Spool(SpoolError::Busy { .. }) => EXIT_BUSY,
+            Self::Listen(error) => match error.source.kind() {
+                ErrorKind::AddrInUse => EXIT_BUSY,
+                ErrorKind::PermissionDenied => EXIT_PERMISSION,
+                _ => EXIT_USAGE,
+            },
             Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
             Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => EXIT_IO,
             Self::Confinement(_)

@@ -13,6 +13,7 @@ mod engines;
 mod entry;
 mod error;
 mod gaps;
+mod health;
 pub(crate) mod kubernetes;
 mod netns;
 mod output;
@@ -40,15 +41,19 @@ pub use replay::{ReplayError, replay};
 use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
 use crate::confinement::{self, Confinement, Role};
 use crate::export::{
-    Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, WhenFull,
+    Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, SpoolUsage,
+    WhenFull,
 };
 use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
 use crate::owner::{MapSizes, Probes};
 use crate::policy::{Engine, InForce, RuleCounts};
 use crate::process::Processes;
 use crate::settings::Settings;
+use crate::telemetry::endpoint::Site;
+use crate::telemetry::health::{Health, Phase, Shortcoming};
 use crate::telemetry::ledger::Ledger;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::messages;
+use crate::telemetry::metrics::{CounterFamily, Families, Metrics};
 use crate::workload::engines::Engines;
 use crate::workload::kubernetes::Pods;
 use crate::workload::{DEFAULT_CAPACITY, Peers, Resolver};
@@ -93,6 +98,8 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     let args = &settings.args;
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
+    let endpoint = if output.is_viewer() { None } else { health::bind(args.listen)? };
+    let health = Health::new(Instant::now());
     let signals = signals::watch(args.config.is_some())?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
@@ -113,9 +120,13 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     let messages = confinement.run_as(Role::Outward, || probes.as_mut().and_then(Messages::forward))?;
     let _entered = runtime.enter();
     let pods = kubernetes::watch(args, runtime.handle())?;
+    let site = health::serve(endpoint, &health, runtime.handle())?;
     let engines = engines::ask(args, runtime.handle());
+    let usage = spool.as_ref().map(|spool| Arc::clone(spool.usage()));
     let (queue, exporter) =
         confinement.run_as(Role::Outward, || start_exporter(output, spool, runtime.handle()))??;
+    queue.watch(health::of_exporter(&health));
+    health::note(&health, args.attribution, probes.as_ref(), processes.is_some());
     let agent = Agent {
         settings,
         args,
@@ -132,6 +143,9 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
         pods,
         engines,
         node: netns::node_inode(),
+        health: &health,
+        site: site.as_ref(),
+        spool: usage.as_ref(),
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
@@ -211,6 +225,9 @@ struct Agent<'a> {
     engines: Option<Arc<Engines>>,
     /// Inode of the node's own network namespace, as far as it can be told.
     node: Option<u32>,
+    health: &'a Arc<Health>,
+    site: Option<&'a Arc<Site>>,
+    spool: Option<&'a Arc<SpoolUsage>>,
 }
 
 impl<'a> Agent<'a> {
@@ -288,6 +305,9 @@ impl<'a> Agent<'a> {
         let nflog = Nflog::open(&config)?;
         for warning in &nflog.effective().warnings {
             tracing::warn!("{name}: {warning}{}", consequence(warning));
+            if matches!(warning, Warning::ConntrackRefused) {
+                self.health.lacks(Shortcoming::NoConntrack, warning);
+            }
         }
         let netns = nflog.netns_inode();
         let encoder = self.output.encoder(self.ledger)?;
@@ -315,14 +335,23 @@ impl<'a> Agent<'a> {
         Ok(Reader { nflog, stage })
     }
 
-    /// The agent's own metrics, if the environment names an endpoint for them.
+    /// The agent's own metrics: at the endpoint, and to the collector if the environment names one for them.
     fn start_metrics(&self, runtime: &Handle) -> Result<Option<Metrics>, RunError> {
         if self.output.is_viewer() {
             return Ok(None);
         }
-        let Some(config) = OtlpConfig::from_env(Signal::Metrics, |name| self.settings.variable(name))? else {
-            return Ok(None);
-        };
+        let families = Families::new(self.ledger, Some(self.queue), self.families());
+        let resource = self.output.resource();
+        if let Some(site) = self.site {
+            site.measure(families.clone(), resource.clone());
+        }
+        let config = OtlpConfig::from_env(Signal::Metrics, |name| self.settings.variable(name))?;
+        let install = |config| Metrics::install(&config, resource, runtime, &families);
+        Ok(config.map(install).transpose()?)
+    }
+
+    /// What is measured beside records and requests.
+    fn families(&self) -> Vec<CounterFamily> {
         let mut families = Vec::from(self.counts.metrics());
         families.extend(self.attributions.metrics());
         families.extend(self.rules.metrics());
@@ -332,15 +361,10 @@ impl<'a> Agent<'a> {
             families.push(probes::left_out_metric(probes.statistics()));
         }
         families.extend(self.processes.map(processes::metric));
-        let resource = self.output.resource();
-        Ok(Some(Metrics::install(
-            &config,
-            resource,
-            runtime,
-            self.ledger,
-            Some(self.queue),
-            families,
-        )?))
+        families.extend(self.spool.into_iter().flat_map(health::of_spool));
+        families.push(self.health.metric());
+        families.extend(messages::metrics());
+        families
     }
 
     /// What reports the account to the collector; people at a console get it at the end.
@@ -360,12 +384,9 @@ impl<'a> Agent<'a> {
 
     /// Says that all that is to be read at start is.
     fn say_reading(&self) {
-        tracing::info!(
-            "reading group {} in {}; {}",
-            list(&self.args.groups),
-            self.places(),
-            self.output.describe()
-        );
+        let what = format!("group {} in {}", list(&self.args.groups), self.places());
+        tracing::info!("reading {what}; {}", self.output.describe());
+        self.health.set_phase(Phase::Reading(what));
     }
 
     fn places(&self) -> String {

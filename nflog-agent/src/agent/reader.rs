@@ -18,6 +18,7 @@ use crate::owner::{End, LogTime};
 use crate::packet::dissect;
 use crate::policy::{Engine, InForce, Out};
 use crate::record::{Direction, Record, Suppressed};
+use crate::telemetry::health::Beat;
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::{Peers, Resolver};
 
@@ -40,15 +41,16 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads until `stop`, then hands over what the kernel still holds.
+    /// Reads until `stop`, then hands over what the kernel still holds. Touches `beat` in each round.
     ///
     /// # Errors
     /// When the socket fails for another reason than lost packets.
-    pub(super) fn run(mut self, stop: &AtomicBool) -> Result<(), ReaderError> {
+    pub(super) fn run(mut self, stop: &AtomicBool, beat: &Beat) -> Result<(), ReaderError> {
         let started = Instant::now();
         let mut silent = true;
         while !stop.load(Ordering::Acquire) {
             let now = Instant::now();
+            beat.beat(now);
             let wait = self.stage.tick(now);
             let Some(mut batch) = self.nflog.recv(Some(wait))? else {
                 self.stage.socket_loss(&self.nflog.loss()?);

@@ -12,9 +12,13 @@ use super::netns::{Change, Event, Fleet, Hints, Named, Namespace, Scanner, Sched
 use super::reader::Reader;
 use super::{Agent, RunError, signals};
 use crate::settings::Given;
+use crate::telemetry::messages;
 
 /// How often to look whether the output is still there, and for signs of change.
 const WATCH: Duration = Duration::from_millis(50);
+
+/// The main loop hangs if it does not move for so long. It sleeps for [`WATCH`]; opening a thousand namespaces takes seconds.
+const STILL: Duration = Duration::from_secs(60);
 
 /// A namespace of the configuration, with its reader.
 pub(super) struct Opened<'a> {
@@ -120,7 +124,9 @@ impl<'scope, 'env> Main<'scope, 'env> {
             self.agent.say_reading();
             self.agent.output.begin(self.agent.ledger);
         }
+        let beat = (self.agent.health).beat("the main loop".to_owned(), STILL, Instant::now());
         while !(self.fleet.halted() && self.fleet.is_empty()) {
+            beat.beat(Instant::now());
             match events.recv_timeout(WATCH) {
                 Ok(Event::Stop(why)) => self.fleet.halt(why),
                 Ok(Event::Reload) => self.reload(),
@@ -138,6 +144,7 @@ impl<'scope, 'env> Main<'scope, 'env> {
             if let Some(accounts) = &mut self.accounts {
                 accounts.tick(Instant::now());
             }
+            messages::tick(Instant::now());
             if self.agent.queue.sink_gone() {
                 self.fleet.halt("the output takes no more");
             }

@@ -6,11 +6,14 @@
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::batch::Batch;
 use super::report::Reporter;
+use super::retry::FailureKind;
+use crate::telemetry::health::Beat;
 use crate::telemetry::ledger::LossReason;
 
 /// Bounds of the queue.
@@ -37,12 +40,16 @@ impl Default for QueueLimits {
 pub struct QueueStats {
     /// Bytes waiting.
     pub bytes: u64,
+    /// Bytes that may wait.
+    pub limit: u64,
     /// Batches waiting.
     pub batches: u64,
     /// Requests sent, retries included.
     pub requests: u64,
     /// Requests that were sent again.
     pub retries: u64,
+    /// Requests that failed, by [`FailureKind`].
+    pub failures: [u64; FailureKind::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -52,6 +59,8 @@ pub(super) struct Shared {
     batches: AtomicUsize,
     pub(super) requests: AtomicU64,
     pub(super) retries: AtomicU64,
+    failures: [AtomicU64; FailureKind::ALL.len()],
+    beat: OnceLock<Beat>,
     /// The reader of the output went away: nothing can be delivered any more.
     pub(super) sink_error: OnceLock<ErrorKind>,
     pub(super) reporter: Arc<Reporter>,
@@ -62,6 +71,18 @@ impl Shared {
     pub(super) fn is_crowded(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.limits.bytes / 2
             || self.batches.load(Ordering::Relaxed) > self.limits.batches / 2
+    }
+
+    /// A request failed.
+    pub(super) fn failed(&self, kind: FailureKind) {
+        self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The worker moves.
+    pub(super) fn beat(&self) {
+        if let Some(beat) = self.beat.get() {
+            beat.beat(Instant::now());
+        }
     }
 
     /// The worker took a batch of this size.
@@ -90,6 +111,8 @@ impl ExportQueue {
             batches: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            failures: Default::default(),
+            beat: OnceLock::new(),
             sink_error: OnceLock::new(),
             reporter,
         });
@@ -154,14 +177,23 @@ impl ExportQueue {
         self.shared.sink_error.get().copied()
     }
 
+    /// Whether the task that sends moves shows in `beat` from now on. The first one counts.
+    pub fn watch(&self, beat: Beat) {
+        // A second one would tell the same.
+        let _ = self.shared.beat.set(beat);
+    }
+
     /// What is waiting and what was sent.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
         QueueStats {
             bytes: self.shared.bytes.load(Ordering::Relaxed) as u64,
+            limit: self.shared.limits.bytes as u64,
             batches: self.shared.batches.load(Ordering::Relaxed) as u64,
             requests: self.shared.requests.load(Ordering::Relaxed),
             retries: self.shared.retries.load(Ordering::Relaxed),
+            failures: FailureKind::ALL
+                .map(|kind| self.shared.failures[kind as usize].load(Ordering::Relaxed)),
         }
     }
 }

@@ -9,6 +9,24 @@ use http::StatusCode;
 use thiserror::Error;
 use tonic::Code;
 
+use crate::named::named;
+
+named! {
+    /// How a request failed, for metrics.
+    pub enum FailureKind {
+        /// The server answered with a status that is not success.
+        Status = "status",
+        /// There is no connection, or it broke.
+        Connection = "connection",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// The answer is not OTLP.
+        Answer = "answer",
+        /// The output cannot be written to.
+        Output = "output",
+    }
+}
+
 /// How a request failed.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
@@ -68,6 +86,17 @@ pub(super) enum Verdict {
 }
 
 impl Failure {
+    /// Which kind of failure it is.
+    pub(super) const fn kind(&self) -> FailureKind {
+        match self {
+            Self::Grpc { .. } | Self::Http { .. } => FailureKind::Status,
+            Self::Connection { .. } => FailureKind::Connection,
+            Self::Timeout { .. } => FailureKind::Timeout,
+            Self::NotOtlp { .. } => FailureKind::Answer,
+            Self::Output(_) => FailureKind::Output,
+        }
+    }
+
     /// What the OTLP specification says about it.
     #[must_use]
     pub(super) const fn verdict(&self) -> Verdict {

@@ -33,6 +33,8 @@ use crate::telemetry::ledger::LossReason;
 const SETTLING: Duration = Duration::from_secs(2);
 /// How often to look whether batches should go to the spool, or can leave it.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often an idle worker shows that it moves.
+const TICK: Duration = Duration::from_secs(5);
 /// The longest wait that a server is granted.
 const MAX_ASKED: Duration = Duration::from_secs(3600);
 /// Batches on their way to the disk at once.
@@ -175,6 +177,7 @@ impl Worker {
         let mut closing = false;
         let mut spool_is_next = false;
         loop {
+            self.shared.beat();
             // With a spool, one request at a time finds out whether the receiver is up again.
             let wait = self.spool.is_some() && self.is_down() && !requests.is_empty();
             let send = requests.len() < self.in_flight && !wait;
@@ -206,6 +209,7 @@ impl Worker {
                     None => break,
                 },
                 () = self.spool_news(), if !closing => {}
+                () = tokio::time::sleep(TICK) => {}
             }
         }
         batches.close();
@@ -337,6 +341,7 @@ impl Worker {
                 }
                 Err(failure) => failure,
             };
+            self.shared.failed(failure.kind());
             let Verdict::Retry { after } = failure.verdict() else {
                 self.down.store(false, Ordering::Relaxed);
                 return Err((self.refusal(&failure), failure.to_string()));

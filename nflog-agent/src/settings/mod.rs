@@ -319,6 +319,7 @@ mod tests {
             (args.config, args.netns, args.spool) = (None, Vec::new(), None);
             args.netns_of_cgroup.clear();
             args.kubernetes_node = None;
+            args.listen = None;
             args.kubernetes_labels.clear();
             args.kubernetes_annotations.clear();
             format!("{args:?}")

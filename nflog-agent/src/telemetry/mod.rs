@@ -1,4 +1,7 @@
-//! The account of every record, and the agent's own metrics.
+//! The account of every record, and what the agent tells of itself: metrics, health, messages.
 
+pub mod endpoint;
+pub mod health;
 pub mod ledger;
+pub mod messages;
 pub mod metrics;

@@ -11,6 +11,7 @@ mod attribution;
 mod confined;
 mod conservation;
 mod console;
+mod endpoint;
 mod errors;
 mod nat;
 mod netns;
@@ -24,6 +25,9 @@ mod pods;
 #[allow(dead_code, reason = "shared with the attribution matrix")]
 mod program;
 mod reload;
+#[path = "../telemetry/scrape.rs"]
+#[expect(dead_code, reason = "the other tests' part of it")]
+mod scrape;
 mod seen;
 #[cfg(feature = "kubernetes")]
 #[path = "../kubernetes/server.rs"]

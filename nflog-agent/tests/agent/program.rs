@@ -84,6 +84,8 @@ impl Agent {
             .arg("run")
             .args(arguments)
             .env("RUST_LOG", "info")
+            // Only one could have the default address.
+            .env("NFLOG_AGENT_LISTEN", "off")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
         Self::from(command.envs(environment.iter().copied()))
     }

@@ -15,9 +15,11 @@ mod tools;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nflog_agent::telemetry::endpoint::DEFAULT;
 use serde_json::Value;
 use support::{Netns, wait_for};
 use tools::{deploy, documents, keys, read, scratch, strings, tool, verdict};
@@ -160,8 +162,9 @@ fn what_the_daemonset_refers_to_is_there() {
 
 #[test]
 fn only_variables_that_the_agent_reads_are_set() {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 10] = [
         "NFLOG_AGENT_KUBERNETES_LABELS",
+        "NFLOG_AGENT_LISTEN",
         "NFLOG_AGENT_SPOOL",
         "OTEL_EXPORTER_OTLP_COMPRESSION",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -185,6 +188,40 @@ fn only_variables_that_the_agent_reads_are_set() {
         variables.len() >= 4 && variables.is_subset(&known),
         "{variables:?}"
     );
+}
+
+/// The kubelet is in the node's network namespace, as the agent is: they share the loopback device.
+#[test]
+fn the_daemonsets_probes_ask_where_the_agent_listens() {
+    let config = object("ConfigMap", "nflog-agent");
+    let listen: SocketAddr = config["data"]["NFLOG_AGENT_LISTEN"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(listen, DEFAULT);
+    let pod = &object("DaemonSet", "nflog-agent")["spec"]["template"]["spec"];
+    assert_eq!(pod["hostNetwork"], true);
+    let container = &pod["containers"][0];
+    let port = &container["ports"][0];
+    assert_eq!(
+        (&port["name"], &port["containerPort"]),
+        (&"metrics".into(), &listen.port().into())
+    );
+    for (probe, path) in [("livenessProbe", "/live"), ("readinessProbe", "/ready")] {
+        let get = &container[probe]["httpGet"];
+        assert_eq!(
+            (&get["path"], &get["port"]),
+            (&path.into(), &port["name"]),
+            "{probe}"
+        );
+        assert_eq!(get["host"].as_str().unwrap(), listen.ip().to_string(), "{probe}");
+        // The agent notices after 20 s; a probe must not be more impatient than a busy node.
+        assert!(
+            container[probe]["timeoutSeconds"].as_u64().unwrap() >= 5,
+            "{probe}"
+        );
+    }
 }
 
 /// What is wrong with the pipelines of a collector configuration.

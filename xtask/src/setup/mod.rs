@@ -6,6 +6,7 @@
 mod bpf_linker;
 mod deny;
 mod packages;
+pub(crate) mod prometheus;
 #[path = "../../../nflog-agent/build/toolchain.rs"]
 pub(crate) mod toolchain;
 mod venv;
@@ -51,6 +52,7 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     if purpose >= Purpose::Test {
         venv::ensure()?;
         deny::ensure()?;
+        prometheus::ensure()?;
     }
     Ok(())
 }
@@ -120,6 +122,7 @@ fn requirements(purpose: Purpose) -> Vec<Requirement> {
             requirements.extend(FIREWALLD);
         }
         requirements.push(venv::REQUIREMENT);
+        requirements.push(prometheus::REQUIREMENT);
         requirements.push(CXX);
         if Toolchain::find() != Some(Toolchain::Nightly) {
             requirements.push(Requirement::file("/usr/bin/clippy-driver", "rust-web-clippy"));

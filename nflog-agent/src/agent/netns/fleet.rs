@@ -16,11 +16,14 @@ use super::{Counts, Namespace};
 use crate::agent::reader::{Reader, ReaderError};
 use crate::agent::{Agent, RunError};
 use crate::nflog::Waker;
+use crate::telemetry::health::Phase;
 
 /// How often in a row a walk must miss a namespace before it is let go: a walk is no snapshot.
 const PATIENCE: u8 = 2;
 /// Pauses between attempts at a namespace that cannot be read: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A reader that does not move for so long hangs: it sleeps for a quarter of it at most.
+const STILL: Duration = Duration::from_secs(20);
 /// Namespaces named in one message.
 const NAMED: usize = 5;
 
@@ -150,6 +153,11 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
         let stop = Arc::new(AtomicBool::new(false));
         let waker = reader.nflog.waker();
         let thread = Builder::new().name(format!("nflog {}", reader.stage.netns));
+        let beat = self.agent.health.beat(
+            format!("the reader of {}", reader.stage.name),
+            STILL,
+            Instant::now(),
+        );
         let farewell = Farewell {
             events: self.events.clone(),
             inode: reader.stage.netns,
@@ -158,7 +166,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
             let stop = Arc::clone(&stop);
             move || {
                 let _farewell = farewell;
-                reader.run(&stop)
+                reader.run(&stop, &beat)
             }
         };
         let thread = thread.spawn_scoped(self.scope, body)?;
@@ -352,6 +360,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
     /// Ends all readers; they say so one by one.
     pub(in crate::agent) fn halt(&mut self, why: &str) {
         if !self.halted {
+            self.agent.health.set_phase(Phase::Stopping);
             tracing::info!("stopping: {why}");
         }
         self.halted = true;

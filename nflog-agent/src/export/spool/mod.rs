@@ -12,7 +12,7 @@ mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,11 +36,33 @@ const SYNC_BYTES: u64 = 1 << 20;
 /// How often to look for what is too old.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
+/// How much of its room the spool takes; for metrics.
+#[derive(Debug)]
+pub struct SpoolUsage {
+    bytes: AtomicU64,
+    limit: u64,
+}
+
+impl SpoolUsage {
+    /// Bytes of its files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that they may have.
+    #[must_use]
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+}
+
 /// A directory of batches, locked and read: what an earlier process has left is on the ledger.
 pub struct Spool {
     path: PathBuf,
     store: Store<Disk>,
     ledger: Arc<Ledger>,
+    usage: Arc<SpoolUsage>,
     unreadable: u64,
 }
 
@@ -64,12 +86,23 @@ impl Spool {
         ledger.recover(store.records() + given_up);
         ledger.lose_spooled(dropped.unreadable, LossReason::SpoolUnreadable);
         ledger.lose_spooled(dropped.full, LossReason::SpoolFull);
+        let usage = Arc::new(SpoolUsage {
+            bytes: AtomicU64::new(store.bytes()),
+            limit: limits.bytes,
+        });
         Ok(Self {
             path: path.to_owned(),
             store,
             ledger: Arc::clone(ledger),
+            usage,
             unreadable: dropped.unreadable,
         })
+    }
+
+    /// How much of its room it takes, from now on.
+    #[must_use]
+    pub const fn usage(&self) -> &Arc<SpoolUsage> {
+        &self.usage
     }
 
     /// Starts the thread.
@@ -78,6 +111,7 @@ impl Spool {
             path,
             store,
             ledger,
+            usage,
             unreadable,
         } = self;
         if store.records() > 0 {
@@ -98,6 +132,7 @@ impl Spool {
             ledger: Arc::clone(&ledger),
             reporter,
             pending: Arc::clone(&pending),
+            usage,
             news: Arc::clone(&news),
             unsynced_since: None,
             expired: Instant::now(),
@@ -230,6 +265,7 @@ struct Keeper<D: Directory> {
     ledger: Arc<Ledger>,
     reporter: Arc<Reporter>,
     pending: Arc<AtomicBool>,
+    usage: Arc<SpoolUsage>,
     news: Arc<Notify>,
     unsynced_since: Option<Instant>,
     expired: Instant,
@@ -281,6 +317,7 @@ impl<D: Directory> Keeper<D> {
 
     /// Lets the exporter know whether there is something to take.
     fn tell(&self) {
+        self.usage.bytes.store(self.store.bytes(), Ordering::Relaxed);
         let pending = self.store.has_next();
         if !self.pending.swap(pending, Ordering::AcqRel) && pending {
             self.news.notify_one();

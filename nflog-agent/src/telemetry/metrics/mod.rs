@@ -1,4 +1,4 @@
-//! The agent's own metrics over OTLP, by the OpenTelemetry SDK.
+//! The agent's own metrics: over OTLP by the OpenTelemetry SDK, and as text for Prometheus. Both read the same families.
 //!
 //! - Everything is observed from counters that exist anyway: nothing on the packet path knows of metrics.
 //! - Record counts of one export come from one ledger snapshot, so `received = exported + in flight + Σ lost` holds in
@@ -6,9 +6,11 @@
 //! - A collector that is down costs one log message, and never holds up the agent.
 
 mod exporter;
+mod families;
 mod instruments;
+pub mod prometheus;
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -20,11 +22,10 @@ use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use super::ledger::Ledger;
-use crate::export::{ExportQueue, OtlpConfig, TransportError};
+use crate::export::{OtlpConfig, TransportError};
 use crate::record::{Resource, semconv};
 use exporter::OnRuntime;
-pub use instruments::{CounterFamily, Instrument, Reader};
+pub use families::{CounterFamily, Families, Instrument, Reader};
 
 /// The metrics' exporter cannot be set up.
 #[derive(Debug, Error)]
@@ -52,9 +53,7 @@ impl Metrics {
         config: &OtlpConfig,
         resource: &Resource,
         runtime: &Handle,
-        ledger: &Arc<Ledger>,
-        queue: Option<&ExportQueue>,
-        families: Vec<CounterFamily>,
+        families: &Families,
     ) -> Result<Self, MetricsError> {
         let exporter = OnRuntime::new(config, runtime)?;
         let attributes = resource
@@ -70,13 +69,7 @@ impl Metrics {
             .with_reader(PeriodicReader::builder(exporter).build())
             .build();
         let meter = provider.meter(semconv::SCOPE);
-        instruments::ledger(&meter, ledger);
-        if let Some(queue) = queue {
-            instruments::queue(&meter, queue);
-        }
-        for family in families {
-            instruments::family(&meter, family);
-        }
+        instruments::register(&meter, families);
         Ok(Self { provider })
     }
 
