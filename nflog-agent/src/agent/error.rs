@@ -3,21 +3,11 @@
 use thiserror::Error;
 
 use super::reader::ReaderError;
+use crate::exit_codes;
 use crate::export::{ConfigError as ExportError, SpoolError, TransportError};
 use crate::nflog::{ConfigError, NetnsError, OpenError};
 use crate::owner::{DiagError, ProbesError};
 use crate::telemetry::metrics::MetricsError;
-
-/// Wrong arguments or environment (`EX_USAGE`).
-pub const EXIT_USAGE: u8 = 64;
-/// The kernel lacks something (`EX_UNAVAILABLE`).
-const EXIT_UNAVAILABLE: u8 = 69;
-/// The output cannot be written (`EX_IOERR`).
-const EXIT_IO: u8 = 74;
-/// Something else holds what the agent needs; trying later may help (`EX_TEMPFAIL`).
-const EXIT_BUSY: u8 = 75;
-/// Missing privileges (`EX_NOPERM`).
-const EXIT_PERMISSION: u8 = 77;
 
 /// Why the agent does not start, or stopped.
 #[derive(Debug, Error)]
@@ -113,14 +103,16 @@ impl RunError {
             | Self::NoKubernetes
             | Self::NoNode
             | Self::NodeName { .. }
-            | Self::TooManyNamespaces { .. } => EXIT_USAGE,
-            Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => EXIT_PERMISSION,
-            Self::Open(OpenError::GroupBusy { .. }) | Self::Spool(SpoolError::Busy { .. }) => EXIT_BUSY,
-            Self::Open(OpenError::Netns(_)) => EXIT_USAGE,
-            Self::Open(_) | Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
-            Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => EXIT_IO,
+            | Self::TooManyNamespaces { .. } => exit_codes::USAGE,
+            Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => exit_codes::PERMISSION,
+            Self::Open(OpenError::GroupBusy { .. }) | Self::Spool(SpoolError::Busy { .. }) => {
+                exit_codes::BUSY
+            }
+            Self::Open(OpenError::Netns(_)) => exit_codes::USAGE,
+            Self::Open(_) | Self::Probes(_) | Self::SockDiag(_) => exit_codes::UNAVAILABLE,
+            Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => exit_codes::IO,
             Self::Spool(SpoolError::Thread(_)) | Self::System(_) | Self::Reader(_) | Self::ReaderPanicked => {
-                1
+                exit_codes::FAILED
             }
         }
     }

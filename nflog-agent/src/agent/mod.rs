@@ -1,8 +1,8 @@
 //! Wires the stages, starts them and stops them.
 //!
 //! Start: settings, privileges, probes, readers, exporter. Probes come before the readers bind their groups, so that the
-//! first entry already has its owner. Then `serve` runs until the end. Stop: readers unbind and drain, then the exporter
-//! delivers what is queued.
+//! first entry already has its owner. Then `serve` runs until the end. Stop: readers drain, and unbind unless the service manager keeps
+//! their sockets for the next process; then the exporter delivers what is queued.
 
 mod account;
 mod attributions;
@@ -12,6 +12,7 @@ mod error;
 mod gaps;
 mod kubernetes;
 mod netns;
+mod notices;
 mod output;
 mod owners;
 mod probes;
@@ -19,12 +20,13 @@ mod processes;
 mod reader;
 mod serve;
 mod signals;
+mod sockets;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use error::{EXIT_USAGE, RunError};
+pub use error::RunError;
 pub use netns::{CgroupPattern, CgroupPatternError};
 pub use reader::ReaderError;
 
@@ -32,10 +34,11 @@ use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
 use crate::export::{
     Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, WhenFull,
 };
-use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
+use crate::nflog::{Config, Flags, Loss, Netns, Warning};
 use crate::owner::{MapSizes, Probes};
 use crate::policy::{Engine, RuleCounts};
 use crate::process::Processes;
+use crate::service::{Manager, Store, Watchdog};
 use crate::settings::Settings;
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
@@ -52,6 +55,7 @@ use probes::Messages;
 use reader::{Reader, Stage};
 use rustix::time::{ClockId, clock_gettime};
 use serve::Opened;
+use sockets::Socket;
 use tokio::runtime::Handle;
 
 /// The agent's own network namespace, in messages.
@@ -66,6 +70,8 @@ const CAP_NET_ADMIN: u64 = 12;
 /// See [`RunError`].
 pub fn run(settings: &Settings) -> Result<(), RunError> {
     let args = &settings.args;
+    let manager = Arc::new(Manager::from_environment());
+    let store = Store::open(Arc::clone(&manager));
     let output = Output::choose(args, |name| settings.variable(name))?;
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
@@ -95,6 +101,8 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
         output: &output,
         ledger: &ledger,
         queue: &queue,
+        manager: &manager,
+        store: &store,
         probes: probes.as_ref(),
         counts: Arc::default(),
         attributions: Arc::default(),
@@ -148,6 +156,8 @@ struct Agent<'a> {
     output: &'a Output,
     ledger: &'a Arc<Ledger>,
     queue: &'a ExportQueue,
+    manager: &'a Manager,
+    store: &'a Store,
     probes: Option<&'a Probes>,
     counts: Arc<Counts>,
     attributions: Arc<Attributions>,
@@ -228,7 +238,7 @@ impl<'a> Agent<'a> {
         let owners = Owners::open(self.probes, &netns)?;
         let config = nflog_config(self.args, netns, self.asks_conntrack())?;
         let opened_ns = monotonic_ns();
-        let nflog = Nflog::open(&config)?;
+        let Socket { nflog, note, adopted } = self.open_socket(&config, &name)?;
         for warning in &nflog.effective().warnings {
             tracing::warn!("{name}: {warning}{}", consequence(warning));
         }
@@ -255,9 +265,11 @@ impl<'a> Agent<'a> {
             seen: Loss::default(),
             flush_timeout: config.timeout(),
             opened_ns,
+            adopted,
             expected,
         };
-        Ok(Reader { nflog, stage })
+        let longest_rest = self.manager.watchdog().map(Watchdog::longest_rest);
+        Ok(Reader::new(nflog, note, stage, longest_rest))
     }
 
     /// The agent's own metrics, if the environment names an endpoint for them.

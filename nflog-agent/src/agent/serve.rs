@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use super::account::Accounts;
 use super::netns::{Change, Event, Fleet, Hints, Named, Namespace, Scanner, Schedule};
+use super::notices::Notices;
 use super::reader::Reader;
 use super::{Agent, RunError, signals};
 
@@ -60,6 +61,7 @@ struct Main<'scope, 'env> {
     hints: Option<Hints>,
     schedule: Schedule,
     accounts: Option<Accounts>,
+    notices: Notices<'env>,
     told_hidden: bool,
     told_blind: bool,
 }
@@ -76,6 +78,7 @@ impl<'scope, 'env> Main<'scope, 'env> {
             hints: None,
             schedule: Schedule::new(agent.args.netns_interval, Instant::now()),
             accounts,
+            notices: Notices::new(agent, Instant::now()),
             agent,
             named,
             fleet,
@@ -113,7 +116,9 @@ impl<'scope, 'env> Main<'scope, 'env> {
     fn run(&mut self, events: &Receiver<Event>, started: Result<(), RunError>) -> Result<(), RunError> {
         let mut result = started.inspect_err(|_| self.fleet.halt("a reader could not be started"));
         if result.is_ok() {
+            self.agent.store.forget_rest();
             self.agent.say_reading();
+            self.notices.ready();
         }
         while !(self.fleet.halted() && self.fleet.is_empty()) {
             match events.recv_timeout(WATCH) {
@@ -138,6 +143,11 @@ impl<'scope, 'env> Main<'scope, 'env> {
             if !self.fleet.halted() && self.changes() {
                 self.follow(Instant::now());
             }
+            if self.fleet.halted() {
+                self.notices.stopping();
+            }
+            let exporter = self.agent.queue.rounds();
+            self.notices.tick(Instant::now(), self.fleet.pulses(), exporter);
         }
         if let Some(accounts) = self.accounts.take() {
             accounts.finish(Instant::now());

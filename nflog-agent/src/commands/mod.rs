@@ -3,15 +3,14 @@
 //! A command writes its result to standard output; what goes wrong is a [`CommandError`], with the exit code that belongs to it.
 
 mod completions;
+mod man;
 
 use std::io;
 
 use thiserror::Error;
 
 use crate::cli::Command;
-
-/// The output cannot be written (`EX_IOERR`).
-const EXIT_IO: u8 = 74;
+use crate::exit_codes;
 
 /// Why a command did not do its work.
 #[derive(Debug, Error)]
@@ -27,7 +26,7 @@ impl CommandError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Output(_) => EXIT_IO,
+            Self::Output(_) => exit_codes::IO,
         }
     }
 }
@@ -41,6 +40,7 @@ pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
         // Has settings beside its arguments: `agent::run`.
         Command::Run(_) => Ok(0),
         Command::Completions(args) => completions::print(args),
+        Command::Man(args) => man::print(args),
     };
     match done {
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),

@@ -52,6 +52,8 @@ pub(super) struct Shared {
     batches: AtomicUsize,
     pub(super) requests: AtomicU64,
     pub(super) retries: AtomicU64,
+    /// Rounds of the worker's loop.
+    pub(super) rounds: AtomicU64,
     /// The reader of the output went away: nothing can be delivered any more.
     pub(super) sink_error: OnceLock<ErrorKind>,
     pub(super) reporter: Arc<Reporter>,
@@ -90,6 +92,7 @@ impl ExportQueue {
             batches: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
             sink_error: OnceLock::new(),
             reporter,
         });
@@ -146,6 +149,12 @@ impl ExportQueue {
     #[must_use]
     pub fn sink_error(&self) -> Option<ErrorKind> {
         self.shared.sink_error.get().copied()
+    }
+
+    /// Rounds of the exporter's loop: several per second while it moves.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.shared.rounds.load(Ordering::Relaxed)
     }
 
     /// What is waiting and what was sent.

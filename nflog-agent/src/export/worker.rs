@@ -33,6 +33,8 @@ use crate::telemetry::ledger::LossReason;
 const SETTLING: Duration = Duration::from_secs(2);
 /// How often to look whether batches should go to the spool, or can leave it.
 const LOOK: Duration = Duration::from_millis(50);
+/// The longest that the loop does nothing: whoever watches it sees that it moves.
+const REST: Duration = Duration::from_millis(250);
 /// The longest wait that a server is granted.
 const MAX_ASKED: Duration = Duration::from_secs(3600);
 /// Batches on their way to the disk at once.
@@ -175,6 +177,7 @@ impl Worker {
         let mut closing = false;
         let mut spool_is_next = false;
         loop {
+            self.shared.rounds.fetch_add(1, Ordering::Relaxed);
             // With a spool, one request at a time finds out whether the receiver is up again.
             let wait = self.spool.is_some() && self.is_down() && !requests.is_empty();
             let send = requests.len() < self.in_flight && !wait;
@@ -206,6 +209,7 @@ impl Worker {
                     None => break,
                 },
                 () = self.spool_news(), if !closing => {}
+                () = tokio::time::sleep(REST) => {}
             }
         }
         batches.close();

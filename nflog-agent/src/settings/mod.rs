@@ -35,9 +35,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 
-use crate::cli::{Cli, Command, RunArgs};
+use crate::cli::{self, Cli, Command, RunArgs};
 use crate::policy::Policy;
 pub use error::{FileError, FileErrors, Problem};
 use file::File;
@@ -89,7 +89,7 @@ pub enum Asked {
 /// The first thing that is wrong with the command line or the environment, or all that are wrong with the file.
 pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, SettingsError> {
     let arguments: Vec<_> = arguments.collect();
-    let mut command = Cli::command();
+    let mut command = cli::command();
     let mut variables = BTreeMap::new();
     let mut policy = Policy::default();
     if let Some(path) = path(&arguments) {
@@ -112,7 +112,7 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
 
 /// The file that a command line, right or wrong, or the environment names.
 fn path(arguments: &[OsString]) -> Option<PathBuf> {
-    let matches = Cli::command()
+    let matches = cli::command()
         .ignore_errors(true)
         .try_get_matches_from(arguments)
         .ok()?;

@@ -2,6 +2,7 @@
 #![cfg(feature = "agent")]
 
 mod completions;
+mod help;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

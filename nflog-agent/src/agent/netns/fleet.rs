@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -14,8 +13,10 @@ use std::time::{Duration, Instant};
 use super::scan::{Found, Scan};
 use super::{Counts, Namespace};
 use crate::agent::reader::{Reader, ReaderError};
+use crate::agent::sockets::Orders;
 use crate::agent::{Agent, RunError};
 use crate::nflog::Waker;
+use crate::service::Pulse;
 
 /// How often in a row a walk must miss a namespace before it is let go: a walk is no snapshot.
 const PATIENCE: u8 = 2;
@@ -63,7 +64,8 @@ enum State<'scope> {
 }
 
 struct Running<'scope> {
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
+    pulse: Pulse,
     waker: Waker,
     thread: ScopedJoinHandle<'scope, Result<(), ReaderError>>,
 }
@@ -106,6 +108,16 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
         self.halted
     }
 
+    /// Numbers of the namespaces that are read, and their readers' rounds.
+    pub(in crate::agent) fn pulses(&self) -> impl Iterator<Item = (u32, u64)> + Clone {
+        self.members
+            .iter()
+            .filter_map(|(inode, member)| match &member.state {
+                State::Reading(running) => Some((*inode, running.pulse.beats())),
+                State::Leaving(_) | State::Refused { .. } => None,
+            })
+    }
+
     /// Starts a reader that the configuration asks for.
     ///
     /// # Errors
@@ -128,23 +140,28 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
     }
 
     fn start(&self, reader: Reader<'env>) -> Result<Running<'scope>, RunError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let waker = reader.nflog.waker();
+        let orders = Arc::new(Orders::default());
+        let (waker, pulse) = (reader.nflog.waker(), reader.pulse.clone());
         let thread = Builder::new().name(format!("nflog {}", reader.stage.netns));
         let farewell = Farewell {
             events: self.events.clone(),
             inode: reader.stage.netns,
         };
         let body = {
-            let stop = Arc::clone(&stop);
+            let orders = Arc::clone(&orders);
             move || {
                 let _farewell = farewell;
-                reader.run(&stop)
+                reader.run(&orders)
             }
         };
         let thread = thread.spawn_scoped(self.scope, body)?;
         self.counts.appeared();
-        Ok(Running { stop, waker, thread })
+        Ok(Running {
+            orders,
+            pulse,
+            waker,
+            thread,
+        })
     }
 
     /// Reads a namespace that a name stands for now. Returns whether it is, or will be when it can be; not while its previous
@@ -322,7 +339,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
         let state = match member.state {
             State::Refused { .. } => return,
             State::Reading(running) => {
-                running.end();
+                running.end(self.halted);
                 State::Leaving(running)
             }
             leaving @ State::Leaving(_) => leaving,
@@ -359,6 +376,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
         if self.halted {
             return Ok(ended?);
         }
+        self.agent.store.forget(inode);
         let name = &member.name;
         if left {
             match ended {
@@ -384,8 +402,13 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
 }
 
 impl Running<'_> {
-    fn end(&self) {
-        self.stop.store(true, Ordering::Release);
+    /// `halt`: the agent ends, not the namespace.
+    fn end(&self, halt: bool) {
+        if halt {
+            self.orders.leave();
+        } else {
+            self.orders.close();
+        }
         if let Err(error) = self.waker.wake() {
             tracing::warn!("cannot wake a reader, it stops within seconds: {error}");
         }
