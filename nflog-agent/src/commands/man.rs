@@ -101,7 +101,9 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     entries(&mut roff, "FILES", &FILES);
     see_also(command, &mut roff);
     roff.to_writer(&mut out)?;
-    man.render_version_section(&mut out)?;
+    if is_program {
+        man.render_version_section(&mut out)?;
+    }
     Ok(out)
 }
 

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::artifacts::{self, Artifacts};
@@ -31,6 +31,12 @@ pub(crate) struct Options {
     /// How the program is built
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
+    /// Package this program, which is there, and build none
+    #[arg(long, value_name = "PATH", conflicts_with = "profile")]
+    program: Option<PathBuf>,
+    /// Also install, upgrade and remove packages of it, in roots of their own
+    #[arg(long)]
+    trial: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -45,13 +51,26 @@ enum Profile {
 /// Runs the verb.
 pub(crate) fn main(options: &Options) -> Result<()> {
     setup::ensure_packaging()?;
-    let program = build(options.profile)?;
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => build(options.profile)?,
+    };
     let place = paths::target().join("dist");
     remove_directory(&place)?;
     for file in make(&program, env!("CARGO_PKG_VERSION"), &place)? {
         println!("{}", file.display());
     }
+    if options.trial {
+        let (_, failed) = trial::run_all(&program)?;
+        ensure!(failed == 0, "{failed} trials failed");
+    }
     Ok(())
+}
+
+/// The program that the tests have.
+pub(crate) fn test_program() -> Result<PathBuf> {
+    setup::ensure_packaging()?;
+    build(Profile::Dev)
 }
 
 fn build(profile: Profile) -> Result<PathBuf> {

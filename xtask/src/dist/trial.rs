@@ -10,10 +10,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::contents::write;
-use super::{Profile, build, make};
+use super::make;
 use crate::paths::{self, find_program};
 use crate::process::{output, render, run};
-use crate::setup;
 use crate::vm::remove_directory;
 
 /// A configuration file, and what an administrator writes into it.
@@ -32,6 +31,7 @@ const INSTALLED: [(&str, u32); 6] = [
 
 /// One version of everything.
 struct Dist {
+    program: PathBuf,
     place: PathBuf,
     version: &'static str,
 }
@@ -41,7 +41,11 @@ impl Dist {
         let place = home().join(name);
         remove_directory(&place)?;
         make(program, version, &place)?;
-        Ok(Self { place, version })
+        Ok(Self {
+            program: program.to_owned(),
+            place,
+            version,
+        })
     }
 
     fn deb(&self) -> PathBuf {
@@ -68,12 +72,10 @@ const TRIALS: [Trial; 5] = [
     ("archive: unpack and run", archive),
 ];
 
-/// Tries everything; returns how many trials passed and failed.
-pub(crate) fn run_all() -> Result<(usize, usize)> {
-    setup::ensure_packaging()?;
-    let program = build(Profile::Dev)?;
-    let first = Dist::make(&program, env!("CARGO_PKG_VERSION"), "first")?;
-    let second = Dist::make(&program, "99.0.0", "second")?;
+/// Tries everything with packages of a program; returns how many trials passed and failed.
+pub(crate) fn run_all(program: &Path) -> Result<(usize, usize)> {
+    let first = Dist::make(program, env!("CARGO_PKG_VERSION"), "first")?;
+    let second = Dist::make(program, "99.0.0", "second")?;
     let mut failed = 0;
     for (name, trial) in TRIALS {
         match trial(&first, &second) {
@@ -92,8 +94,7 @@ fn home() -> PathBuf {
 }
 
 fn reproducible(first: &Dist, _: &Dist) -> Result<()> {
-    let program = build(Profile::Dev)?;
-    let again = Dist::make(&program, first.version, "again")?;
+    let again = Dist::make(&first.program, first.version, "again")?;
     let sums =
         |dist: &Dist| fs::read_to_string(dist.place.join("SHA256SUMS")).context("cannot read SHA256SUMS");
     let (one, other) = (sums(first)?, sums(&again)?);

@@ -112,7 +112,7 @@ fn format() -> Result<Counts> {
 
 /// The packages of the program that the tests have, installed and removed.
 fn packages() -> Result<Counts> {
-    let (passed, failed) = dist::trial::run_all()?;
+    let (passed, failed) = dist::trial::run_all(&dist::test_program()?)?;
     Ok(Counts { passed, failed })
 }
 
