@@ -48,7 +48,8 @@ const RUN_EXAMPLES: &str = "Examples:
   # Lines on the terminal
   sudo nflog-agent run --group 7
   # To a collector; what it does not take waits on disk
-  sudo OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 nflog-agent run --group 7 --spool /var/lib/nflog-agent
+  sudo OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 \\
+      nflog-agent run --group 7 --spool /var/lib/nflog-agent
   # In all pods' network namespaces, as JSON
   sudo nflog-agent run --group 7 --netns-of-cgroup '/kubepods*' --output json
   # As a configuration file says

@@ -57,7 +57,7 @@ const FILES: [(&str, &str); 3] = [
 
 /// Prints the page of the program, or writes all of them.
 pub(super) fn print(args: &ManArgs) -> Result<u8, CommandError> {
-    let mut command = cli::command();
+    let mut command = cli::command().disable_help_subcommand(true);
     command.build();
     match &args.directory {
         None => stdout().write_all(&page(&command)?)?,
@@ -77,7 +77,7 @@ fn write_all(command: &Command, directory: &Path) -> io::Result<()> {
 }
 
 fn is_shown(command: &Command) -> bool {
-    !command.is_hide_set() && command.get_name() != "help"
+    !command.is_hide_set()
 }
 
 fn page(command: &Command) -> io::Result<Vec<u8>> {

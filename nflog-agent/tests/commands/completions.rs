@@ -9,7 +9,7 @@ use super::{nflog_agent, stdout};
 fn bash_understands_its_completions() {
     let script = stdout(["completions", "bash"]);
     // The shell loads them, and asks them what can follow `nflog-agent run --gr`.
-    let ask = "\nCOMP_WORDS=(nflog-agent run --gr); COMP_CWORD=2; _nflog-agent nflog-agent --gr run; echo ${COMPREPLY[@]}\n";
+    let ask = "\nCOMP_WORDS=(nflog-agent run --gr); COMP_CWORD=2; _nflog__agent nflog-agent --gr run; echo ${COMPREPLY[@]}\n";
     let mut bash = Command::new("bash")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
