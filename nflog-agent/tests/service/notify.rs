@@ -1,6 +1,6 @@
 //! What the agent tells the service manager.
 
-use crate::manager::Manager;
+use crate::manager::{Manager, State};
 use crate::program::Agent;
 use crate::support::{Netns, wait_for};
 
@@ -16,11 +16,11 @@ fn the_manager_hears_of_start_state_and_end() {
         "ready before the group is bound"
     );
     let status = wait_for("a status", || {
-        let status = |state: &crate::manager::State| {
+        let status = |state: &State| {
             let lines = state.lines.iter();
             lines
                 .filter_map(|line| line.strip_prefix("STATUS="))
-                .last()
+                .next_back()
                 .map(str::to_owned)
         };
         manager.look(status)
@@ -48,7 +48,7 @@ fn an_agent_that_cannot_read_is_never_ready() {
     let second = manager.spawn(&["--group", "7", "--netns", &path]).wait();
     assert_eq!(second.code, Some(75), "{}", second.messages());
     assert_eq!(manager.look(|state| state.count("READY=1")), 0);
-    assert_eq!(manager.look(|state| state.kept()), [] as [String; 0]);
+    assert_eq!(manager.look(State::kept), [] as [String; 0]);
     first.stop();
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio, id};
 use rustix::process::Signal;
 
 use crate::flood::{RULES, Sender, burst, number, numbers};
-use crate::manager::Manager;
+use crate::manager::{Manager, State};
 use crate::program::{Agent, Ended};
 use crate::seen::Seen;
 use crate::support::{Netns, wait_for};
@@ -274,10 +274,10 @@ fn a_namespace_that_is_not_read_any_more_is_not_kept() {
     let names = [&stays, &goes].map(|netns| format!("nflog-{}", netns.inode()));
     let manager = Manager::new(true);
     let agent = manager.start(&["--group", "7", "--netns", &paths.join(",")]);
-    assert_eq!(manager.look(|state| state.kept()), names);
+    assert_eq!(manager.look(State::kept), names);
     drop(goes);
     wait_for("the namespace to be let go", || {
-        (manager.look(|state| state.kept()) == names[..1]).then_some(())
+        (manager.look(State::kept) == names[..1]).then_some(())
     });
     agent.stop();
     // One that the configuration does not name any more.
@@ -285,7 +285,7 @@ fn a_namespace_that_is_not_read_any_more_is_not_kept() {
     let agent = manager.start(&["--group", "7", "--netns", &other.path().display().to_string()]);
     let name = format!("nflog-{}", other.inode());
     wait_for("the rest to be let go", || {
-        (manager.look(|state| state.kept()) == [name.clone()]).then_some(())
+        (manager.look(State::kept) == [name.clone()]).then_some(())
     });
     // Nothing holds its group now.
     let reader = Agent::start(&["--group", "7", "--netns", &paths[0]], &[]);

@@ -44,7 +44,7 @@ fn signs_of_life_end_when_a_loop_hangs_and_come_back_with_it() {
         ("nflog ", "the reader of network namespace"),
         ("tokio", "the exporter"),
     ] {
-        let said = agent.count_said(&format!("{says}"));
+        let said = agent.count_said(says);
         let go_on = hang(thread(agent.pid(), name));
         wait_for("the agent to notice", || {
             (agent.count_said(says) > said).then_some(())

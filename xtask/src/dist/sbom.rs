@@ -94,6 +94,14 @@ struct Reason {
     kind: Option<String>,
 }
 
+impl Node {
+    fn normal(&self) -> Vec<&str> {
+        let is_normal = |edge: &&Edge| edge.dep_kinds.iter().any(|reason| reason.kind.is_none());
+        let normal = self.deps.iter().filter(is_normal);
+        normal.map(|edge| edge.pkg.as_str()).collect()
+    }
+}
+
 impl Graph {
     fn read() -> Result<Self> {
         let text = output(cargo().args([
@@ -125,15 +133,8 @@ impl Graph {
 
     /// Normal dependencies of each package.
     fn normal(&self) -> BTreeMap<&str, Vec<&str>> {
-        let edges = |node: &'_ Node| -> Vec<&str> {
-            let normal = node.deps.iter();
-            normal
-                .filter(|edge| edge.dep_kinds.iter().any(|reason| reason.kind.is_none()))
-                .map(|edge| edge.pkg.as_str())
-                .collect()
-        };
         let nodes = self.resolve.nodes.iter();
-        nodes.map(|node| (node.id.as_str(), edges(node))).collect()
+        nodes.map(|node| (node.id.as_str(), node.normal())).collect()
     }
 
     fn package(&self, id: &str) -> Result<&Package> {
