@@ -5,19 +5,20 @@ use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
 use crate::agent::CgroupPattern;
-use crate::nflog::COPY_RANGE_MAX;
 use crate::commands::rules::{self, RulesArgs};
 use crate::commands::top::{self, TopArgs};
+use crate::exit_codes;
+use crate::nflog::COPY_RANGE_MAX;
 use crate::telemetry::endpoint::Listen;
 use crate::workload::kubernetes::KeyPattern;
 
 /// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
 #[derive(Clone, Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -32,6 +33,7 @@ pub enum Command {
     /// Exports OTLP when OTEL_EXPORTER_OTLP_ENDPOINT (or OTEL_EXPORTER_OTLP_LOGS_ENDPOINT) is set, else prints lines. The
     /// OTEL_EXPORTER_OTLP_* variables, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES of the OpenTelemetry specification
     /// are honoured. RUST_LOG sets the agent's own messages; RUST_LOG=nflog_ebpf=debug shows those of the kernel probes.
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Write the packets of NFLOG groups to a capture file, whole and undecoded.
     ///
@@ -58,14 +60,16 @@ pub enum Command {
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Box<CheckArgs>),
     /// Print completions for a shell.
-    ///
-    /// For bash: nflog-agent completions bash > /usr/share/bash-completion/completions/nflog-agent
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
     /// Print the JSON Schema of the configuration file.
     ///
     /// Editors complete and check with it: nflog-agent config-schema > nflog-agent.schema.json, then as the first line of the
     /// configuration: #:schema ./nflog-agent.schema.json
     ConfigSchema,
+    /// Print the manual page, or write all manual pages.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 /// Arguments of `record`.
@@ -177,6 +181,58 @@ pub enum ReportArg {
     Text,
     /// JSON.
     Json,
+}
+
+const EXAMPLES: &str = "Examples:
+  # What the rule `nft add rule inet filter input log group 7` logs, as lines
+  sudo nflog-agent run --group 7
+  # What a command understands
+  nflog-agent run --help";
+
+const RUN_EXAMPLES: &str = "Examples:
+  # Lines on the terminal
+  sudo nflog-agent run --group 7
+  # To a collector; what it does not take waits on disk
+  sudo OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 \\
+      nflog-agent run --group 7 --spool /var/lib/nflog-agent
+  # In all pods' network namespaces, as JSON
+  sudo nflog-agent run --group 7 --netns-of-cgroup '/kubepods*' --output json
+  # As a configuration file says
+  sudo nflog-agent run --config /etc/nflog-agent/nflog-agent.toml";
+
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  # For all users of bash
+  nflog-agent completions bash | sudo tee /usr/share/bash-completion/completions/nflog-agent
+  # For this zsh, at once
+  source <(nflog-agent completions zsh)";
+
+const MAN_EXAMPLES: &str = "Examples:
+  # Read it
+  nflog-agent man | man -l -
+  # The pages of all commands
+  nflog-agent man --directory /usr/local/share/man/man1";
+
+/// The command line, with the exit codes below the examples of each help text.
+#[must_use]
+pub fn command() -> clap::Command {
+    with_exit_codes(Cli::command()).mut_subcommands(with_exit_codes)
+}
+
+fn with_exit_codes(command: clap::Command) -> clap::Command {
+    let codes = exit_codes::section();
+    let help = match command.get_after_help() {
+        Some(examples) => format!("{examples}\n\n{codes}"),
+        None => codes,
+    };
+    command.after_help(help)
+}
+
+/// Arguments of `man`.
+#[derive(Clone, Debug, Args)]
+pub struct ManArgs {
+    /// Write the pages of all commands into this directory, which is made if it is missing.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
 }
 
 /// Arguments of `completions`.

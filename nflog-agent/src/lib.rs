@@ -5,7 +5,7 @@
 //! One-way data flow; each stage is a module:
 //! [`nflog`] (netlink bytes to entries) → `packet` (entry payload to addresses and ports) → `owner` (who owns the socket) →
 //! `workload` (which container or unit that is, by `cgroup_path`, with `process`: what program it ran) → `record` (the value that leaves) → `policy` (which of them do) → `export` (batches to a collector or
-//! a console). `telemetry` keeps the account of every record, `agent` wires the stages.
+//! a console). `telemetry` keeps the account of every record, `service` talks to the service manager, `agent` wires the stages.
 //!
 //! With `default-features = false` only [`nflog`] is built.
 
@@ -24,6 +24,8 @@ pub mod commands;
 #[cfg(feature = "agent")]
 pub mod confinement;
 #[cfg(feature = "agent")]
+pub mod exit_codes;
+#[cfg(feature = "agent")]
 pub mod export;
 #[cfg(feature = "agent")]
 mod lingering;
@@ -39,6 +41,8 @@ pub mod policy;
 pub mod process;
 #[cfg(feature = "agent")]
 pub mod record;
+#[cfg(feature = "agent")]
+pub mod service;
 #[cfg(feature = "agent")]
 pub mod settings;
 #[cfg(feature = "agent")]

@@ -4,10 +4,11 @@ use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use nflog_agent::agent::{self, EXIT_USAGE};
+use nflog_agent::agent;
 use nflog_agent::cli::{LogFormatArg, usage_line};
 use nflog_agent::commands;
 use nflog_agent::commands::top::{self, Messages};
+use nflog_agent::exit_codes;
 use nflog_agent::settings::{self, Asked, SettingsError};
 use nflog_agent::telemetry::messages;
 use tracing_subscriber::fmt::MakeWriter;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
             for error in &errors.0 {
                 eprintln!("error: {error}");
             }
-            return ExitCode::from(EXIT_USAGE);
+            return ExitCode::from(exit_codes::USAGE);
         }
         Err(SettingsError::Arguments(error)) => return usage(&error),
     };
@@ -70,11 +71,11 @@ fn usage(error: &clap::Error) -> ExitCode {
         // Without arguments the whole help is more use than a line.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
-            ExitCode::from(EXIT_USAGE)
+            ExitCode::from(exit_codes::USAGE)
         }
         _ if error.use_stderr() => {
             eprintln!("{}", usage_line(error));
-            ExitCode::from(EXIT_USAGE)
+            ExitCode::from(exit_codes::USAGE)
         }
         // --help and --version. A closed pipe is no error of ours.
         _ => {

@@ -6,6 +6,7 @@ mod arch;
 mod artifacts;
 mod attribution;
 mod cross;
+mod dist;
 mod exit;
 mod fuzz;
 mod paths;
@@ -43,6 +44,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Run the attribution matrix on real Debian kernels and write its table into RELIABILITY.md
     Attribution(attribution::Options),
+    /// Build what is installed on machines: deb, rpm, archive, with SBOM and checksums
+    Dist(dist::Options),
     /// Build the agent for arm64, statically linked, with optimisation
     Arm64,
     /// Run the integration tests on real Debian kernels under QEMU
@@ -67,6 +70,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Test(options) => test::main(&options),
         Verb::Fuzz(options) => fuzz::main(&options),
         Verb::Attribution(options) => attribution::main(&options),
+        Verb::Dist(options) => dist::main(&options),
         Verb::Arm64 => cross::main(),
         Verb::Vm(options) => vm::main(options),
     }

@@ -6,26 +6,12 @@ use thiserror::Error;
 
 use super::reader::ReaderError;
 use crate::confinement::ConfinementError;
+use crate::exit_codes;
 use crate::export::{ConfigError as ExportError, SpoolError, TransportError};
 use crate::nflog::{ConfigError, NetnsError, OpenError};
 use crate::owner::{DiagError, ProbesError};
 use crate::telemetry::endpoint::BindError;
 use crate::telemetry::metrics::MetricsError;
-
-/// Wrong arguments or environment (`EX_USAGE`).
-pub const EXIT_USAGE: u8 = 64;
-/// An input file is not what it should be (`EX_DATAERR`).
-pub(crate) const EXIT_DATA: u8 = 65;
-/// An input file cannot be opened (`EX_NOINPUT`).
-pub(crate) const EXIT_NO_INPUT: u8 = 66;
-/// The kernel lacks something (`EX_UNAVAILABLE`).
-const EXIT_UNAVAILABLE: u8 = 69;
-/// The output cannot be written (`EX_IOERR`).
-pub(crate) const EXIT_IO: u8 = 74;
-/// Something else holds what the agent needs; trying later may help (`EX_TEMPFAIL`).
-const EXIT_BUSY: u8 = 75;
-/// Missing privileges (`EX_NOPERM`).
-const EXIT_PERMISSION: u8 = 77;
 
 /// Why the agent does not start, or stopped.
 #[derive(Debug, Error)]
@@ -138,21 +124,21 @@ impl RunError {
             | Self::NoNode
             | Self::NodeName { .. }
             | Self::KubeconfigRuns { .. }
-            | Self::TooManyNamespaces { .. } => EXIT_USAGE,
-            Self::NotPrivileged => EXIT_PERMISSION,
-            Self::Spool(SpoolError::Busy { .. }) => EXIT_BUSY,
+            | Self::TooManyNamespaces { .. } => exit_codes::USAGE,
+            Self::NotPrivileged => exit_codes::PERMISSION,
+            Self::Spool(SpoolError::Busy { .. }) => exit_codes::BUSY,
             Self::Listen(error) => match error.source.kind() {
-                ErrorKind::AddrInUse => EXIT_BUSY,
-                ErrorKind::PermissionDenied => EXIT_PERMISSION,
-                _ => EXIT_USAGE,
+                ErrorKind::AddrInUse => exit_codes::BUSY,
+                ErrorKind::PermissionDenied => exit_codes::PERMISSION,
+                _ => exit_codes::USAGE,
             },
-            Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
-            Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => EXIT_IO,
+            Self::Probes(_) | Self::SockDiag(_) => exit_codes::UNAVAILABLE,
+            Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => exit_codes::IO,
             Self::Confinement(_)
             | Self::Spool(SpoolError::Thread(_))
             | Self::System(_)
             | Self::Reader(_)
-            | Self::ReaderPanicked => 1,
+            | Self::ReaderPanicked => exit_codes::FAILED,
         }
     }
 }
@@ -160,9 +146,9 @@ impl RunError {
 /// Exit code for a group that cannot be read.
 pub(crate) const fn open_exit_code(error: &OpenError) -> u8 {
     match error {
-        OpenError::PermissionDenied { .. } => EXIT_PERMISSION,
-        OpenError::GroupBusy { .. } => EXIT_BUSY,
-        OpenError::Netns(_) => EXIT_USAGE,
-        _ => EXIT_UNAVAILABLE,
+        OpenError::PermissionDenied { .. } => exit_codes::PERMISSION,
+        OpenError::GroupBusy { .. } => exit_codes::BUSY,
+        OpenError::Netns(_) => exit_codes::USAGE,
+        _ => exit_codes::UNAVAILABLE,
     }
 }

@@ -1,8 +1,8 @@
 //! Wires the stages, starts them and stops them.
 //!
 //! Start: settings, privileges, probes, confinement, exporter, readers. Probes come before the readers bind their groups, so that the
-//! first entry already has its owner. Then `serve` runs until the end, and `reload` when asked. Stop: readers unbind and drain, then the exporter
-//! delivers what is queued.
+//! first entry already has its owner. Then `serve` runs until the end, and `reload` when asked. Stop: readers drain, and unbind unless the
+//! service manager keeps their sockets for the next process; then the exporter delivers what is queued.
 
 mod account;
 mod attributions;
@@ -16,6 +16,7 @@ mod gaps;
 mod health;
 pub(crate) mod kubernetes;
 mod netns;
+mod notices;
 mod output;
 mod owners;
 mod probes;
@@ -25,13 +26,14 @@ mod reload;
 mod replay;
 mod serve;
 mod signals;
+mod sockets;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use error::{EXIT_IO, open_exit_code};
-pub use error::{EXIT_USAGE, RunError};
+pub use error::RunError;
+pub(crate) use error::open_exit_code;
 pub use netns::{CgroupPattern, CgroupPatternError};
 pub use output::Viewer;
 pub(crate) use output::colour;
@@ -44,10 +46,11 @@ use crate::export::{
     Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, SpoolUsage,
     WhenFull,
 };
-use crate::nflog::{Config, Flags, Loss, Netns, Nflog, Warning};
+use crate::nflog::{Config, Flags, Loss, Netns, Warning};
 use crate::owner::{MapSizes, Probes};
 use crate::policy::{Engine, InForce, RuleCounts};
 use crate::process::Processes;
+use crate::service::{Manager, Store, Watchdog};
 use crate::settings::Settings;
 use crate::telemetry::endpoint::Site;
 use crate::telemetry::health::{Health, Phase, Shortcoming};
@@ -69,6 +72,7 @@ use reader::{Reader, Stage};
 use reload::Reloads;
 use rustix::time::{ClockId, clock_gettime};
 use serve::Opened;
+use sockets::Socket;
 use tokio::runtime::{Handle, Runtime};
 
 /// The agent's own network namespace, in messages.
@@ -96,9 +100,15 @@ pub fn show(settings: &Settings, viewer: Arc<dyn Viewer>) -> Result<(), RunError
 
 fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     let args = &settings.args;
+    let manager = Arc::new(Manager::from_environment());
+    let store = Store::open(Arc::clone(&manager));
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
-    let endpoint = if output.is_viewer() { None } else { health::bind(args.listen)? };
+    let endpoint = if output.is_viewer() {
+        None
+    } else {
+        health::bind(args.listen)?
+    };
     let health = Health::new(Instant::now());
     let signals = signals::watch(args.config.is_some())?;
     let sizes = MapSizes {
@@ -133,6 +143,8 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
         output,
         ledger: &ledger,
         queue: &queue,
+        manager: &manager,
+        store: &store,
         probes: probes.as_ref(),
         counts: Arc::default(),
         attributions: Arc::default(),
@@ -214,6 +226,8 @@ struct Agent<'a> {
     output: &'a Output,
     ledger: &'a Arc<Ledger>,
     queue: &'a ExportQueue,
+    manager: &'a Manager,
+    store: &'a Store,
     probes: Option<&'a Probes>,
     counts: Arc<Counts>,
     attributions: Arc<Attributions>,
@@ -302,7 +316,7 @@ impl<'a> Agent<'a> {
         let owners = Owners::open(self.probes, &netns)?;
         let config = nflog_config(self.args, netns, self.asks_conntrack())?;
         let opened_ns = monotonic_ns();
-        let nflog = Nflog::open(&config)?;
+        let Socket { nflog, note, adopted } = self.open_socket(&config, &name)?;
         for warning in &nflog.effective().warnings {
             tracing::warn!("{name}: {warning}{}", consequence(warning));
             if matches!(warning, Warning::ConntrackRefused) {
@@ -330,9 +344,11 @@ impl<'a> Agent<'a> {
             seen: Loss::default(),
             flush_timeout: config.timeout(),
             opened_ns,
+            adopted,
             expected,
         };
-        Ok(Reader { nflog, stage })
+        let longest_rest = self.manager.watchdog().map(Watchdog::longest_rest);
+        Ok(Reader::new(nflog, note, stage, longest_rest))
     }
 
     /// The agent's own metrics: at the endpoint, and to the collector if the environment names one for them.

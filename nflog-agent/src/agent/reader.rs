@@ -4,7 +4,6 @@
 //! take is lost and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::attributions::Attributions;
@@ -12,12 +11,14 @@ use super::devices::Devices;
 use super::entry::{Known, direction, record};
 use super::gaps::Gaps;
 use super::owners::Owners;
+use super::sockets::Orders;
 use crate::export::Batcher;
 use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
-use crate::owner::{End, LogTime};
+use crate::owner::{Attribution, End, LogTime, Reason};
 use crate::packet::dissect;
 use crate::policy::{Engine, InForce, Out};
 use crate::record::{Direction, Record, Suppressed};
+use crate::service::Note;
 use crate::telemetry::health::Beat;
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::{Peers, Resolver};
@@ -38,20 +39,36 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) struct Reader<'a> {
     pub(super) nflog: Nflog,
     pub(super) stage: Stage<'a>,
+    note: Option<Note>,
+    longest_rest: Duration,
 }
 
-impl Reader<'_> {
-    /// Reads until `stop`, then hands over what the kernel still holds. Touches `beat` in each round.
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        nflog: Nflog,
+        note: Option<Note>,
+        stage: Stage<'a>,
+        longest_rest: Option<Duration>,
+    ) -> Self {
+        Self {
+            nflog,
+            stage,
+            note,
+            longest_rest: longest_rest.unwrap_or(QUIET),
+        }
+    }
+
+    /// Reads until it is told to stop, then hands over what the kernel still holds. Touches `beat` in each round.
     ///
     /// # Errors
     /// When the socket fails for another reason than lost packets.
-    pub(super) fn run(mut self, stop: &AtomicBool, beat: &Beat) -> Result<(), ReaderError> {
+    pub(super) fn run(mut self, orders: &Orders, beat: &Beat) -> Result<(), ReaderError> {
         let started = Instant::now();
         let mut silent = true;
-        while !stop.load(Ordering::Acquire) {
+        while !orders.stop() {
             let now = Instant::now();
             beat.beat(now);
-            let wait = self.stage.tick(now);
+            let wait = self.stage.tick(now).min(self.longest_rest);
             let Some(mut batch) = self.nflog.recv(Some(wait))? else {
                 self.stage.socket_loss(&self.nflog.loss()?);
                 if silent && now.duration_since(started) >= SILENCE {
@@ -64,14 +81,32 @@ impl Reader<'_> {
             };
             silent = false;
             self.stage.batch(&mut batch);
+            drop(batch);
+            if let Some(note) = &mut self.note {
+                note.write(&self.nflog);
+            }
         }
-        self.finish()
+        self.finish(orders.leaves())
     }
 
-    /// Unbinds, takes what was still queued, and reports the last gaps.
-    fn finish(self) -> Result<(), ReaderError> {
-        let Self { nflog, mut stage } = self;
-        let closed = nflog.close(|batch| stage.batch(batch));
+    /// Takes what was still queued, and reports the last gaps. Unbinds, unless the next process goes on with the socket.
+    fn finish(self, leave: bool) -> Result<(), ReaderError> {
+        let Self {
+            nflog,
+            mut stage,
+            note,
+            ..
+        } = self;
+        let closed = match note {
+            Some(note) if leave => nflog
+                .leave(|batch| stage.batch(batch))
+                .map(|(handover, loss)| {
+                    note.finish(handover);
+                    loss
+                })
+                .map_err(ReaderError::from),
+            _ => nflog.close(|batch| stage.batch(batch)).map_err(ReaderError::from),
+        };
         if let Ok(loss) = &closed {
             stage.socket_loss(loss);
         }
@@ -101,8 +136,10 @@ pub(super) struct Stage<'a> {
     pub(super) gaps: Gaps,
     pub(super) seen: Loss,
     pub(super) flush_timeout: Duration,
-    /// When the groups were not bound yet, `CLOCK_MONOTONIC` ns.
+    /// When the groups were not bound yet, or by a former process; the probes were attached: `CLOCK_MONOTONIC` ns.
     pub(super) opened_ns: u64,
+    /// They were bound by a former process.
+    pub(super) adopted: bool,
     /// Somebody asked for this very namespace.
     pub(super) expected: bool,
 }
@@ -143,10 +180,12 @@ impl Stage<'_> {
         let now = Instant::now();
         self.follow_policy(now);
         let observed = unix_nano(SystemTime::now());
-        let logged = LogTime {
-            after: self.logged_after(batch.last_empty_ns()),
+        let after = self.logged_after(batch.last_empty_ns());
+        // What a former process's socket had queued was logged when nobody watched: whoever has its addresses now may not have had them.
+        let logged = (!self.adopted || after >= self.opened_ns).then(|| LogTime {
+            after: after.max(self.opened_ns),
             before: batch.received_ns(),
-        };
+        });
         for entry in batch {
             let lost = u64::from(entry.lost_before());
             if lost > 0 {
@@ -158,22 +197,23 @@ impl Stage<'_> {
     }
 
     /// Lower bound of the time at which any packet of a datagram was logged, `CLOCK_MONOTONIC` ns: when the socket was last
-    /// empty, less the time that the kernel may have held the packet back; and never before the groups were bound.
+    /// empty, less the time that the kernel may have held the packet back.
     fn logged_after(&self, last_empty_ns: Option<u64>) -> u64 {
         let held = u64::try_from((self.flush_timeout + FLUSH_SLACK).as_nanos()).unwrap_or(u64::MAX);
-        last_empty_ns
-            .unwrap_or(0)
-            .saturating_sub(held)
-            .max(self.opened_ns)
+        last_empty_ns.unwrap_or(0).saturating_sub(held)
     }
 
-    fn entry(&mut self, entry: &Entry<'_>, logged: LogTime, observed: u64, now: Instant) {
+    /// `logged`: `None` if that was perhaps before the start.
+    fn entry(&mut self, entry: &Entry<'_>, logged: Option<LogTime>, observed: u64, now: Instant) {
         let packet = dissect(
             entry.hw_protocol(),
             entry.family().number(),
             entry.network_payload(),
         );
-        let attribution = self.owners.find(entry, &packet, logged);
+        let attribution = match logged {
+            Some(logged) => self.owners.find(entry, &packet, logged),
+            None => Attribution::Unowned(Reason::BeforeStart),
+        };
         self.attributions.count(&attribution);
         let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
         let near = attribution.end().or_else(|| entry.hook().and_then(near));

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::entry::{Known, record};
-use super::error::{EXIT_DATA, EXIT_IO, EXIT_NO_INPUT};
 use super::output::Output;
 use super::{RunError, nonzero};
 use crate::cli::ReplayArgs;
+use crate::exit_codes;
 use crate::export::{Batcher, ExportQueue, Exporter, ExporterOptions};
 use crate::nflog::pcap::{ReadError, Reader, Record as Captured};
 use crate::owner::{Attribution, Reason};
@@ -69,9 +69,9 @@ impl ReplayError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Output(error) => error.exit_code(),
-            Self::Open { .. } => EXIT_NO_INPUT,
-            Self::Capture { .. } => EXIT_DATA,
-            Self::NotDelivered { .. } => EXIT_IO,
+            Self::Open { .. } => exit_codes::NO_INPUT,
+            Self::Capture { .. } => exit_codes::DATA,
+            Self::NotDelivered { .. } => exit_codes::IO,
         }
     }
 }

@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use super::account::Accounts;
 use super::netns::{Change, Event, Fleet, Hints, Named, Namespace, Scanner, Schedule};
+use super::notices::Notices;
 use super::reader::Reader;
 use super::{Agent, RunError, signals};
 use crate::settings::Given;
@@ -67,6 +68,7 @@ pub(super) struct Main<'scope, 'env> {
     hints: Option<Hints>,
     pub(super) schedule: Schedule,
     pub(super) accounts: Option<Accounts>,
+    pub(super) notices: Notices<'env>,
     told_hidden: bool,
     told_blind: bool,
 }
@@ -84,6 +86,7 @@ impl<'scope, 'env> Main<'scope, 'env> {
             schedule: Schedule::new(agent.args.netns_interval, Instant::now()),
             accounts,
             in_force: agent.settings.given.clone(),
+            notices: Notices::new(agent, Instant::now()),
             agent,
             named,
             fleet,
@@ -121,8 +124,10 @@ impl<'scope, 'env> Main<'scope, 'env> {
     fn run(&mut self, events: &Receiver<Event>, started: Result<(), RunError>) -> Result<(), RunError> {
         let mut result = started.inspect_err(|_| self.fleet.halt("a reader could not be started"));
         if result.is_ok() {
+            self.agent.store.forget_rest();
             self.agent.say_reading();
             self.agent.output.begin(self.agent.ledger);
+            self.notices.ready();
         }
         let beat = (self.agent.health).beat("the main loop".to_owned(), STILL, Instant::now());
         while !(self.fleet.halted() && self.fleet.is_empty()) {
@@ -154,6 +159,10 @@ impl<'scope, 'env> Main<'scope, 'env> {
             if !self.fleet.halted() && self.changes() {
                 self.follow(Instant::now());
             }
+            if self.fleet.halted() {
+                self.notices.stopping();
+            }
+            self.notices.tick(Instant::now(), self.fleet.reading());
         }
         if let Some(accounts) = self.accounts.take() {
             accounts.finish(Instant::now());

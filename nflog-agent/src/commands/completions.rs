@@ -2,14 +2,12 @@
 
 use std::io::{Write as _, stdout};
 
-use clap::CommandFactory as _;
-
 use super::CommandError;
-use crate::cli::{Cli, CompletionsArgs};
+use crate::cli::{self, CompletionsArgs};
 
 pub(super) fn print(args: &CompletionsArgs) -> Result<u8, CommandError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "nflog-agent", &mut script);
+    clap_complete::generate(args.shell, &mut cli::command(), "nflog-agent", &mut script);
     let script = String::from_utf8_lossy(&script);
     stdout().write_all(with_one_name(&script).as_bytes())?;
     Ok(0)

@@ -5,6 +5,7 @@
 mod check;
 mod completions;
 mod config_schema;
+mod man;
 mod record;
 pub mod rules;
 pub mod top;
@@ -13,8 +14,8 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::agent::EXIT_IO;
 use crate::cli::Command;
+use crate::exit_codes;
 pub use record::RecordError;
 use rules::RulesError;
 
@@ -38,7 +39,7 @@ impl CommandError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Output(_) => EXIT_IO,
+            Self::Output(_) => exit_codes::IO,
             Self::Record(error) => error.exit_code(),
             Self::Rules(error) => error.exit_code(),
         }
@@ -58,6 +59,7 @@ pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
         Command::Check(args) => check::report(args),
         Command::Completions(args) => completions::print(args),
         Command::ConfigSchema => config_schema::print(),
+        Command::Man(args) => man::print(args),
     };
     match done {
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
-use crate::agent::{EXIT_IO, EXIT_USAGE, open_exit_code};
+use crate::agent::open_exit_code;
 use crate::cli::{ConntrackArg, RecordArgs, netns_path};
+use crate::exit_codes;
 use crate::nflog::pcap::{WriteError, Writer};
 use crate::nflog::{Batch, CloseError, Config, ConfigError, Flags, Loss, Netns, Nflog, OpenError, RecvError};
 
@@ -66,10 +67,10 @@ pub enum RecordError {
 impl RecordError {
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Exists { .. } => EXIT_USAGE,
+            Self::Config(_) | Self::Exists { .. } => exit_codes::USAGE,
             Self::Open(error) => open_exit_code(error),
-            Self::Create { .. } | Self::Write { .. } => EXIT_IO,
-            Self::Recv(_) | Self::Close(_) | Self::Signals(_) => 1,
+            Self::Create { .. } | Self::Write { .. } => exit_codes::IO,
+            Self::Recv(_) | Self::Close(_) | Self::Signals(_) => exit_codes::FAILED,
         }
     }
 }

@@ -33,8 +33,8 @@ use crate::telemetry::ledger::LossReason;
 const SETTLING: Duration = Duration::from_secs(2);
 /// How often to look whether batches should go to the spool, or can leave it.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often an idle worker shows that it moves.
-const TICK: Duration = Duration::from_secs(5);
+/// How often an idle worker shows that it moves: whoever watches it waits for seconds at least.
+const TICK: Duration = Duration::from_millis(250);
 /// The longest wait that a server is granted.
 const MAX_ASKED: Duration = Duration::from_secs(3600);
 /// Batches on their way to the disk at once.

@@ -112,6 +112,66 @@ pub(super) fn bind_group(
     }
 }
 
+/// Gives the groups of `config` on a socket that another reader has left its settings, and binds those that are missing. Returns the
+/// groups that were there.
+pub(super) fn adopt_groups(
+    link: &impl Link,
+    config: &Config,
+    home: &Home,
+    buffer: &mut [u8],
+    bound: &mut Bound,
+) -> Result<Vec<u16>, OpenError> {
+    let mut there = Vec::new();
+    for &group in config.groups() {
+        let mut errno = try_configure(link, config, group, buffer, bound)?;
+        if errno == libc::EOPNOTSUPP && bound.flags.contains(Flags::CONNTRACK) {
+            bound.flags = bound.flags.without(Flags::CONNTRACK);
+            errno = try_configure(link, config, group, buffer, bound)?;
+        }
+        match errno {
+            0 => there.push(group),
+            libc::ENODEV => bind_group(link, config, home, group, buffer, bound)?,
+            errno => return Err(refusal(link, home, group, errno, buffer, bound)),
+        }
+    }
+    Ok(there)
+}
+
+/// Unbinds a group that another reader has left, if it is bound.
+pub(super) fn leave_group(
+    link: &impl Link,
+    group: u16,
+    buffer: &mut [u8],
+    bound: &mut Bound,
+) -> Result<(), OpenError> {
+    let answer = ask(link, buffer, bound, |sequence| command::unbind(group, sequence))
+        .map_err(|source| OpenError::Exchange { group, source })?;
+    match answer.errno {
+        // EPERM: it is another socket's by now.
+        0 | libc::ENODEV | libc::EPERM => Ok(()),
+        errno => Err(OpenError::Refused {
+            group,
+            source: io::Error::from_raw_os_error(errno),
+        }),
+    }
+}
+
+fn try_configure(
+    link: &impl Link,
+    config: &Config,
+    group: u16,
+    buffer: &mut [u8],
+    bound: &mut Bound,
+) -> Result<i32, OpenError> {
+    let flags = bound.flags;
+    let answer = ask(link, buffer, bound, |sequence| {
+        command::configure(config, group, flags, sequence)
+    });
+    answer
+        .map(|answer| answer.errno)
+        .map_err(|source| OpenError::Exchange { group, source })
+}
+
 /// Asks to bind one group; returns the kernel's errno.
 fn try_bind(
     link: &impl Link,

@@ -52,7 +52,7 @@ impl Nflog {
         Ok(())
     }
 
-    fn hand_out(&mut self, len: usize, rest: &mut impl FnMut(&mut Batch<'_>)) {
+    pub(super) fn hand_out(&mut self, len: usize, rest: &mut impl FnMut(&mut Batch<'_>)) {
         rest(&mut self.batch((len, monotonic_ns())));
     }
 }

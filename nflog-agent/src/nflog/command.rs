@@ -20,8 +20,18 @@ const NO_FAMILY: u8 = 255;
 
 /// Binds `group` with everything that `config` asks for, but with `flags`.
 pub(super) fn bind(config: &Config, group: u16, flags: Flags, sequence: u32) -> Vec<u8> {
-    let attributes = vec![
-        ConfigAttr::Command(uapi::NFULNL_CFG_CMD_BIND),
+    let mut attributes = vec![ConfigAttr::Command(uapi::NFULNL_CFG_CMD_BIND)];
+    attributes.extend(settings(config, flags));
+    encode(uapi::AF_UNSPEC, group, attributes, sequence)
+}
+
+/// The same settings for a group that is bound already.
+pub(super) fn configure(config: &Config, group: u16, flags: Flags, sequence: u32) -> Vec<u8> {
+    encode(uapi::AF_UNSPEC, group, settings(config, flags).into(), sequence)
+}
+
+fn settings(config: &Config, flags: Flags) -> [ConfigAttr; 5] {
+    [
         ConfigAttr::Mode {
             range: match config.copy_mode {
                 CopyMode::Packet => config.copy_range,
@@ -33,8 +43,7 @@ pub(super) fn bind(config: &Config, group: u16, flags: Flags, sequence: u32) -> 
         ConfigAttr::Timeout(config.timeout_hundredths()),
         ConfigAttr::QThresh(config.qthresh),
         ConfigAttr::Flags(flags),
-    ];
-    encode(uapi::AF_UNSPEC, group, attributes, sequence)
+    ]
 }
 
 /// Unbinds `group`; the kernel first delivers what it holds.

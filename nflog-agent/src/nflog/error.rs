@@ -229,6 +229,36 @@ pub enum OpenError {
     },
 }
 
+/// Why the socket of another reader could not be taken over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdoptError {
+    /// It is something else.
+    #[error(
+        "the descriptor is not a bound NETLINK_NETFILTER socket: pass the one that an earlier reader has left"
+    )]
+    NotNetfilter,
+    /// It reads another namespace.
+    #[error(
+        "the socket belongs to network namespace {socket}, not to {here}: open a socket of its own there"
+    )]
+    OtherNetns {
+        /// Inode number of the socket's namespace.
+        socket: u64,
+        /// Inode number of the namespace to read.
+        here: u32,
+    },
+    /// The system refused to tell about it.
+    #[error("cannot look at the socket: {source}; CAP_NET_ADMIN is needed in its network namespace")]
+    Look {
+        /// Cause.
+        source: io::Error,
+    },
+    /// Its groups could not be set.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
 /// A request that got no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -3,6 +3,7 @@
 //! Invariant: for each group with `SEQ`, packets numbered since the bind = numbered entries handed out + gaps + (if
 //! `pending`) a rest that the group's next packet reveals.
 
+use super::handover::Handover;
 use super::seq::SeqTracker;
 
 /// Totals since the reader was opened.
@@ -42,6 +43,8 @@ struct Group {
     tracker: SeqTracker,
     gaps: u64,
     pending: Pending,
+    /// Nothing more is logged to it; its last packets may still be queued.
+    ended: bool,
 }
 
 /// Keeps the account of one reader.
@@ -67,16 +70,56 @@ impl Account {
         account
     }
 
+    /// Goes on with the account of another reader of the same socket, whose groups follow by [`Account::resume`].
+    pub(super) fn of_socket(handover: &Handover) -> Self {
+        Self {
+            groups: Vec::new(),
+            totals: Loss::default(),
+            last_sk_drops: handover.drops,
+        }
+    }
+
     /// A group was bound: it counts from 0.
     pub(super) fn add(&mut self, number: u16) {
+        self.insert(number, SeqTracker::new());
+    }
+
+    /// A group was bound by another reader: it counts on.
+    pub(super) fn resume(&mut self, number: u16, handover: &Handover) {
+        self.insert(number, SeqTracker::resume(handover.next(number)));
+        if handover.pending {
+            self.dropped();
+        }
+    }
+
+    /// A group was unbound, and what was logged to it before is still to come.
+    pub(super) fn end(&mut self, number: u16) {
+        if let Ok(index) = self.index(number) {
+            self.groups[index].ended = true;
+        }
+    }
+
+    fn insert(&mut self, number: u16, tracker: SeqTracker) {
         let index = self.groups.partition_point(|group| group.number < number);
         let group = Group {
             number,
-            tracker: SeqTracker::new(),
+            tracker,
             gaps: 0,
             pending: Pending::No,
+            ended: false,
         };
         self.groups.insert(index, group);
+    }
+
+    /// Writes down what another reader of this socket needs to go on.
+    pub(super) fn hand_over(&self, handover: &mut Handover) {
+        handover.drops = self.last_sk_drops;
+        handover.pending = self.totals().pending;
+        handover.next.clear();
+        let numbers = self.groups.iter().filter(|group| !group.ended);
+        handover
+            .next
+            .extend(numbers.filter_map(|group| Some((group.number, group.tracker.next()?))));
     }
 
     /// A group was unbound, and its last packet taken. Its gaps stay in the totals.
@@ -148,7 +191,7 @@ impl Account {
     }
 
     fn dropped(&mut self) {
-        for group in &mut self.groups {
+        for group in self.groups.iter_mut().filter(|group| !group.ended) {
             group.pending = Pending::Dropped;
         }
     }
@@ -251,6 +294,36 @@ mod tests {
         account.sk_drops(u32::MAX);
         account.sk_drops(1);
         assert_eq!(account.totals().sk_drops, u64::from(u32::MAX) + 2);
+    }
+
+    #[test]
+    fn an_account_that_goes_on_counts_what_was_lost_between_and_nothing_twice() {
+        let mut first = Account::new(&[4, 5]);
+        first.entry(4, Some(6));
+        first.sk_drops(3);
+        let mut handover = Handover::default();
+        first.hand_over(&mut handover);
+        let mut second = Account::of_socket(&handover);
+        second.resume(4, &handover);
+        second.resume(5, &handover);
+        second.add(6);
+        assert!(second.totals().pending, "the three datagrams");
+        assert!(!second.sk_drops(3));
+        assert_eq!(second.entry(4, Some(9)), 2);
+        assert_eq!(second.entry(5, Some(1)), 1);
+        assert_eq!(second.entry(6, Some(0)), 0);
+        assert_eq!(second.totals().gaps, 3);
+        assert!(second.sk_drops(4));
+        second.end(6);
+        second.empty();
+        second.entry(4, Some(10));
+        second.entry(5, Some(2));
+        assert!(
+            second.totals().pending,
+            "group 6 had not ended when the fourth was dropped"
+        );
+        second.hand_over(&mut handover);
+        assert_eq!((handover.next(4), handover.next(6)), (Some(11), None));
     }
 
     #[test]

@@ -19,7 +19,8 @@
 //! # Layout
 //! [`Config`] (what to ask) → `bind` with `command` and `exchange` (asking) → [`Nflog`] (receiving) → [`Frames`] (messages of
 //! a datagram) → `attr` (attributes of a message) → [`Entry`]. `seq` and `loss` keep the account of what did not arrive.
-//! `groups` changes what an open reader reads, `close` ends it, `generic_group` is about what no rule logs.
+//! `groups` changes what an open reader reads, `close` ends it, `handover` passes it to another process, `generic_group` is about what no
+//! rule logs.
 //!
 //! [`guide`] has a page on [what the kernel does](guide::kernel), on [choosing the sizes](guide::sizes), and one that
 //! [maps every identifier of the Go library](guide::go_nflog).
@@ -56,6 +57,7 @@ mod frame;
 mod generic_group;
 mod groups;
 pub mod guide;
+mod handover;
 mod hook;
 mod loss;
 mod netns;
@@ -88,10 +90,12 @@ pub use encode::EncodeError;
 pub use entry::{Entry, Vlan};
 pub use entry_buf::EntryBuf;
 pub use error::{
-    CloseError, ConfigError, ExchangeError, GroupOwner, NetnsError, OpenError, OwnerProcess, RecvError,
+    AdoptError, CloseError, ConfigError, ExchangeError, GroupOwner, NetnsError, OpenError, OwnerProcess,
+    RecvError,
 };
 pub use flags::{CopyMode, Flags};
 pub use frame::{Frame, Frames};
+pub use handover::Handover;
 pub use hook::{Family, Hook};
 pub use loss::Loss;
 pub use netns::Netns;

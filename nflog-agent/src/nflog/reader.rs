@@ -27,7 +27,7 @@ pub struct Nflog {
     /// Datagrams that came while binding.
     pub(super) early: VecDeque<Early>,
     pub(super) account: Account,
-    waker: Waker,
+    pub(super) waker: Waker,
     pub(super) effective: Effective,
     pub(super) generic_group: Option<GenericGroup>,
     /// CLOCK_MONOTONIC, in ns.
@@ -201,7 +201,7 @@ impl AsFd for Nflog {
 
 /// Room for the longest datagram. The kernel makes a batch as large as the slab that `nlbufsiz` (or one packet, if that is
 /// longer) ends up in, which is the next power of two. Packets may come whole before the copy range applies.
-fn buffer_size(config: &Config) -> usize {
+pub(super) fn buffer_size(config: &Config) -> usize {
     /// More than the attributes other than the payload take, and the overhead of an skb.
     const OVERHEAD: u32 = 4096;
     let longest = config.nlbufsiz().max(COPY_RANGE_MAX) + OVERHEAD;

@@ -6,10 +6,17 @@
 /// Half the number space: a step of more is a step back.
 const HALF: u32 = 1 << 31;
 
-/// Follows the numbers of one group from its bind on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Follows the numbers of one group from its bind on, or from where another reader left off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeqTracker {
-    next: u32,
+    /// `None`: whatever comes is the first.
+    next: Option<u32>,
+}
+
+impl Default for SeqTracker {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What a number says about the packets before it.
@@ -39,14 +46,29 @@ impl SeqTracker {
     /// Starts at a bind: the first number should be 0.
     #[must_use]
     pub const fn new() -> Self {
-        Self { next: 0 }
+        Self { next: Some(0) }
+    }
+
+    /// Goes on where another reader left off; `None` if that is not known: then nothing is missing before the first number.
+    #[must_use]
+    pub const fn resume(next: Option<u32>) -> Self {
+        Self { next }
+    }
+
+    /// The number that the next packet should have; `None` if that is not known.
+    #[must_use]
+    pub const fn next(&self) -> Option<u32> {
+        self.next
     }
 
     /// Takes the number of the next packet received.
     pub const fn observe(&mut self, seq: u32) -> Step {
-        let ahead = seq.wrapping_sub(self.next);
-        self.next = seq.wrapping_add(1);
-        match ahead {
+        let expected = match self.next {
+            Some(next) => next,
+            None => seq,
+        };
+        self.next = Some(seq.wrapping_add(1));
+        match seq.wrapping_sub(expected) {
             0 => Step::Next,
             ahead if ahead < HALF => Step::Gap(ahead),
             _ => Step::Restart(seq),
@@ -75,26 +97,37 @@ mod tests {
 
     #[test]
     fn the_wrap_is_no_gap_and_hides_none() {
-        let mut tracker = SeqTracker { next: u32::MAX };
+        let mut tracker = SeqTracker::resume(Some(u32::MAX));
         assert_eq!(tracker.observe(u32::MAX), Step::Next);
         assert_eq!(tracker.observe(0), Step::Next);
-        let mut tracker = SeqTracker { next: u32::MAX };
+        let mut tracker = SeqTracker::resume(Some(u32::MAX));
         assert_eq!(tracker.observe(1), Step::Gap(2));
     }
 
     #[test]
     fn a_step_back_is_a_new_bind() {
-        let mut tracker = SeqTracker { next: 1000 };
+        let mut tracker = SeqTracker::resume(Some(1000));
         assert_eq!(tracker.observe(0), Step::Restart(0));
         assert_eq!(tracker.observe(1), Step::Next);
-        let mut tracker = SeqTracker { next: 1000 };
+        let mut tracker = SeqTracker::resume(Some(1000));
         assert_eq!(tracker.observe(2), Step::Restart(2));
+    }
+
+    #[test]
+    fn a_tracker_that_goes_on_counts_from_where_the_other_left_off() {
+        let mut first = SeqTracker::new();
+        first.observe(41);
+        let mut second = SeqTracker::resume(first.next());
+        assert_eq!(second.observe(45), Step::Gap(3));
+        let mut unknown = SeqTracker::resume(None);
+        assert_eq!(unknown.observe(45), Step::Next);
+        assert_eq!(unknown.observe(47), Step::Gap(1));
     }
 
     proptest! {
         #[test]
         fn received_and_lost_add_up_to_sent(start in any::<u32>(), kept in prop::collection::vec(any::<bool>(), 1..300)) {
-            let mut tracker = SeqTracker { next: start };
+            let mut tracker = SeqTracker::resume(Some(start));
             let mut lost = 0_u32;
             let mut received = 0;
             let last = kept.iter().rposition(|&kept| kept).map_or(0, |last| last + 1);

@@ -8,10 +8,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+
+/// `SIOCGSKNS` (`uapi/linux/sockios.h`): a file of the network namespace that a socket is in.
+const SIOCGSKNS: libc::Ioctl = 0x894c;
 
 /// Word of `SO_MEMINFO` that is the drop count; the last one we read.
 const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
@@ -49,6 +53,34 @@ impl NetlinkSocket {
             socket,
             port_id: address.port_number(),
         })
+    }
+
+    /// Takes over a socket that another reader has bound. `None`: it is another kind of socket, or not bound.
+    pub(super) fn adopt(fd: OwnedFd) -> io::Result<Option<Self>> {
+        for (option, expected) in [
+            (libc::SO_DOMAIN, libc::AF_NETLINK),
+            (libc::SO_PROTOCOL, libc::NETLINK_NETFILTER),
+        ] {
+            if get_option(fd.as_fd(), option)? != expected {
+                return Ok(None);
+            }
+        }
+        // SAFETY: the descriptor is owned, and given up here.
+        let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
+        socket.set_non_blocking(true)?;
+        let mut address = SocketAddr::new(0, 0);
+        socket.get_address(&mut address)?;
+        let port_id = address.port_number();
+        Ok((port_id != 0).then_some(Self { socket, port_id }))
+    }
+
+    /// Inode number of the namespace that the socket is in. Needs CAP_NET_ADMIN there.
+    pub(super) fn netns_inode(&self) -> io::Result<u64> {
+        // SAFETY: this request takes no argument, and returns a new descriptor.
+        let fd = check(unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCGSKNS) })?;
+        // SAFETY: the descriptor was just made, and nothing else owns it.
+        let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(file.metadata()?.ino())
     }
 
     /// Netlink port id: what procfs calls portid, pid or peer.
@@ -242,6 +274,23 @@ pub(super) fn page_size() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
+/// A socket option of the level `SOL_SOCKET` that is an `int`.
+fn get_option(fd: BorrowedFd<'_>, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = socklen(&value);
+    // SAFETY: the kernel writes at most `length` bytes to `value`, and the new length to `length`.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    check(result).map(|_| value)
+}
+
 fn socklen<T>(value: &T) -> libc::socklen_t {
     libc::socklen_t::try_from(size_of_val(value)).unwrap_or(libc::socklen_t::MAX)
 }
@@ -288,6 +337,27 @@ mod tests {
         assert_ne!(socket.port_id(), 0);
         assert_eq!(socket.drops().unwrap(), 0);
         assert!(socket.set_receive_buffer(64 * 1024).unwrap() >= 4096);
+    }
+
+    #[test]
+    fn only_a_bound_netfilter_socket_can_be_taken_over() {
+        let socket = NetlinkSocket::open().unwrap();
+        let copy = socket.as_fd().try_clone_to_owned().unwrap();
+        let adopted = NetlinkSocket::adopt(copy).unwrap().expect("it is one");
+        assert_eq!(adopted.port_id(), socket.port_id());
+        let here = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
+        assert_eq!(adopted.netns_inode().unwrap(), here);
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(NetlinkSocket::adopt(udp.into()).unwrap().is_none());
+        // 0: NETLINK_ROUTE.
+        let route = Socket::new(0).unwrap().as_fd().try_clone_to_owned().unwrap();
+        assert!(NetlinkSocket::adopt(route).unwrap().is_none());
+        let unbound = Socket::new(NETLINK_NETFILTER).unwrap();
+        let unbound = unbound.as_fd().try_clone_to_owned().unwrap();
+        assert!(NetlinkSocket::adopt(unbound).unwrap().is_none());
+        let file = File::open("/proc/self/status").unwrap();
+        let error = NetlinkSocket::adopt(file.into()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
     }
 
     #[test]

@@ -196,6 +196,8 @@ named! {
         OlderThanAgent = "older-than-agent",
         /// There was no room for the socket's owner: more sockets are open than `--max-sockets`.
         MapFull = "map-full",
+        /// It was logged, or may have been, before the agent started: while none ran it waited in the kernel.
+        BeforeStart = "before-start",
         /// Several processes match, or the owner changed while the packet was in flight.
         Ambiguous = "ambiguous",
         /// The headers needed for the lookup were not captured or not understood.

@@ -40,9 +40,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 
-use crate::cli::{Cli, Command, ReplayArgs, RunArgs};
+use crate::cli::{self, Cli, Command, ReplayArgs, RunArgs};
 use crate::commands::top::{TopArgs, ViewArgs};
 use crate::policy::{Policy, PolicyConfig};
 pub use changes::{Change, Given};
@@ -145,7 +145,7 @@ pub enum Asked {
 /// The first thing that is wrong with the command line or the environment, or all that are wrong with the file.
 pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, SettingsError> {
     let arguments: Vec<_> = arguments.collect();
-    let mut command = Cli::command();
+    let mut command = cli::command();
     let mut variables = BTreeMap::new();
     let (mut policy, mut written) = (Policy::default(), PolicyConfig::default());
     if let Some(path) = path(&arguments) {
@@ -181,7 +181,7 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
 
 /// The file that a command line, right or wrong, or the environment names.
 fn path(arguments: &[OsString]) -> Option<PathBuf> {
-    let matches = Cli::command()
+    let matches = cli::command()
         .ignore_errors(true)
         .try_get_matches_from(arguments)
         .ok()?;

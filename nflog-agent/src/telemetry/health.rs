@@ -119,6 +119,12 @@ impl Health {
     /// The loops that stand still. None while the agent stops.
     #[must_use]
     pub fn stalled(&self, now: Instant) -> Vec<Stalled> {
+        self.stalled_for(now, Duration::MAX)
+    }
+
+    /// Likewise, with a limit of at most `most` for each.
+    #[must_use]
+    pub fn stalled_for(&self, now: Instant, most: Duration) -> Vec<Stalled> {
         let now = self.since(now);
         let inner = self.inner();
         if inner.phase == Phase::Stopping {
@@ -126,10 +132,11 @@ impl Health {
         }
         let stalled = inner.loops.iter().filter_map(|each| {
             let silent = Duration::from_millis(now.saturating_sub(each.moved.load(Ordering::Relaxed)));
-            (silent >= each.limit).then(|| Stalled {
+            let limit = each.limit.min(most);
+            (silent >= limit).then(|| Stalled {
                 name: each.name.clone(),
                 silent,
-                limit: each.limit,
+                limit,
             })
         });
         stalled.collect()

@@ -4,6 +4,7 @@
 mod check;
 mod completions;
 mod config_schema;
+mod help;
 #[path = "../agent/otlp.rs"]
 mod otlp;
 mod record;

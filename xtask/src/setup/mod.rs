@@ -62,6 +62,22 @@ pub(crate) fn ensure_fuzzing() -> Result<()> {
     packages::ensure(&[CXX])
 }
 
+/// Installs what `cargo xtask dist` needs, and the trial of its packages.
+pub(crate) fn ensure_packaging() -> Result<()> {
+    packages::ensure(&PACKAGING)?;
+    ensure(Purpose::Run)
+}
+
+const PACKAGING: [Requirement; 7] = [
+    Requirement::program("strip", "binutils"),
+    Requirement::program("dpkg-deb", "dpkg"),
+    Requirement::program("rpmbuild", "rpm"),
+    Requirement::program("rpm", "rpm"),
+    Requirement::program("gzip", "gzip"),
+    Requirement::program("man", "man-db"),
+    Requirement::program("busybox", "busybox-static"),
+];
+
 /// Installs what cross-building for arm64 needs, and for guests of that architecture what runs them.
 pub(crate) fn ensure_arm64(purpose: Purpose) -> Result<()> {
     let guests = usize::from(purpose >= Purpose::Vm);
@@ -113,6 +129,7 @@ fn requirements(purpose: Purpose) -> Vec<Requirement> {
         requirements.extend(VM_PROGRAMS);
     }
     if purpose >= Purpose::Test {
+        requirements.extend(PACKAGING);
         requirements.push(Requirement::program("tcpdump", "tcpdump"));
         requirements.push(Requirement::program("tshark", "tshark"));
         requirements.push(Requirement::program("iptables-restore", "iptables"));

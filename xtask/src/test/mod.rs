@@ -13,6 +13,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::artifacts;
+use crate::dist;
 use crate::fuzz;
 use crate::paths;
 use crate::process::{cargo, path_with_tools, run};
@@ -47,6 +48,7 @@ const FAST: &[Step] = &[
     ("clippy, eBPF", lints::ebpf),
     ("tests on this kernel", cargo_tests::run_all),
     ("eBPF, x86-64 and arm64", registers::both),
+    ("packages", packages),
     ("benchmarks run", benchmarks),
     ("docs", docs),
 ];
@@ -106,6 +108,12 @@ pub(crate) fn main(options: &Options) -> Result<()> {
 fn format() -> Result<Counts> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     Ok(Counts::default())
+}
+
+/// The packages of the program that the tests have, installed and removed.
+fn packages() -> Result<Counts> {
+    let (passed, failed) = dist::trial::run_all(&dist::test_program()?)?;
+    Ok(Counts { passed, failed })
 }
 
 /// Benchmarks are built and each is run once, so that they do not rot; their times mean nothing here.

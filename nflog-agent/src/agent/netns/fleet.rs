@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::scan::{Found, Scan};
 use super::{Counts, Namespace};
 use crate::agent::reader::{Reader, ReaderError};
+use crate::agent::sockets::Orders;
 use crate::agent::{Agent, RunError};
 use crate::nflog::Waker;
 use crate::telemetry::health::Phase;
@@ -68,7 +68,7 @@ enum State<'scope> {
 }
 
 struct Running<'scope> {
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
     waker: Waker,
     thread: ScopedJoinHandle<'scope, Result<(), ReaderError>>,
 }
@@ -114,6 +114,14 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
         self.halted
     }
 
+    /// How many namespaces are read.
+    pub(in crate::agent) fn reading(&self) -> usize {
+        let reading = self.members.values();
+        reading
+            .filter(|member| matches!(member.state, State::Reading(_)))
+            .count()
+    }
+
     /// Lets so many be read from now on; those that are stay.
     pub(in crate::agent) const fn allow(&mut self, limit: u32) {
         self.limit = limit;
@@ -150,7 +158,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
     }
 
     fn start(&self, reader: Reader<'env>) -> Result<Running<'scope>, RunError> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let orders = Arc::new(Orders::default());
         let waker = reader.nflog.waker();
         let thread = Builder::new().name(format!("nflog {}", reader.stage.netns));
         let beat = self.agent.health.beat(
@@ -163,15 +171,19 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
             inode: reader.stage.netns,
         };
         let body = {
-            let stop = Arc::clone(&stop);
+            let orders = Arc::clone(&orders);
             move || {
                 let _farewell = farewell;
-                reader.run(&stop, &beat)
+                reader.run(&orders, &beat)
             }
         };
         let thread = thread.spawn_scoped(self.scope, body)?;
         self.counts.appeared();
-        Ok(Running { stop, waker, thread })
+        Ok(Running {
+            orders,
+            waker,
+            thread,
+        })
     }
 
     /// Reads a namespace that a name stands for now. Returns whether it is, or will be when it can be; not while its previous
@@ -349,7 +361,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
         let state = match member.state {
             State::Refused { .. } => return,
             State::Reading(running) => {
-                running.end();
+                running.end(self.halted);
                 State::Leaving(running)
             }
             leaving @ State::Leaving(_) => leaving,
@@ -387,6 +399,7 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
         if self.halted {
             return Ok(ended?);
         }
+        self.agent.store.forget(inode);
         let name = &member.name;
         if left {
             match ended {
@@ -412,8 +425,13 @@ impl<'scope, 'env> Fleet<'scope, 'env> {
 }
 
 impl Running<'_> {
-    fn end(&self) {
-        self.stop.store(true, Ordering::Release);
+    /// `halt`: the agent ends, not the namespace.
+    fn end(&self, halt: bool) {
+        if halt {
+            self.orders.leave();
+        } else {
+            self.orders.close();
+        }
         self.wake();
     }
 

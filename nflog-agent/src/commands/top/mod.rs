@@ -31,7 +31,8 @@ pub use arguments::{TopArgs, ViewArgs};
 pub use messages::{Message, Messages};
 pub use tally::By;
 
-use crate::agent::{self, EXIT_USAGE, RunError, Viewer, colour};
+use crate::agent::{self, RunError, Viewer, colour};
+use crate::exit_codes;
 use crate::nflog::OpenError;
 use crate::record::Encoder;
 use crate::settings::Settings;
@@ -91,7 +92,7 @@ impl TopError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::NoTerminal => EXIT_USAGE,
+            Self::NoTerminal => exit_codes::USAGE,
             Self::Busy(error) | Self::Run(error) => error.exit_code(),
             Self::Output(_) => 74,
             Self::System(_) | Self::Panicked => 1,
