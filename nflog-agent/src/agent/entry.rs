@@ -4,7 +4,8 @@ use crate::nflog::{Entry, Hook};
 use crate::owner::Attribution;
 use crate::packet::Packet;
 use crate::record::{Device, Direction, LoggingRule, Record, TimeSource};
-use crate::workload::{Peer, Process};
+use crate::workload::Process;
+use crate::workload::kubernetes::Peer;
 
 /// What is known of an entry beside itself.
 pub(super) struct Known<'a> {

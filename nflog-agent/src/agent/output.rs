@@ -23,7 +23,7 @@ pub(crate) struct Output {
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Choice {
+pub(crate) struct Choice {
     output: OutputArg,
     color: ColorArg,
     verbose: bool,

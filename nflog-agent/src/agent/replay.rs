@@ -66,7 +66,7 @@ impl From<RunError> for ReplayError {
 impl ReplayError {
     /// Exit code of the process.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Output(error) => error.exit_code(),
             Self::Open { .. } => exit_codes::NO_INPUT,

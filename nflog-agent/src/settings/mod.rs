@@ -81,7 +81,7 @@ impl Settings {
     /// As at the first time.
     pub fn read_again(&self) -> Result<Self, SettingsError> {
         match read(self.arguments.iter().cloned())? {
-            Asked::Run(settings) => Ok(*settings),
+            Asked::Run(settings) | Asked::Top(settings, _) => Ok(*settings),
             // The same arguments ask for the same command.
             Asked::Replay(_) | Asked::Other(_) => Ok(self.clone()),
         }

@@ -1,5 +1,6 @@
 //! One line of the report.
 
+use crate::exit_codes;
 use std::fmt;
 
 use serde::Serialize;
@@ -33,11 +34,11 @@ pub(super) enum Cause {
 impl Cause {
     pub(super) const fn exit_code(self) -> u8 {
         match self {
-            Self::Usage => 64,
-            Self::Permission => 77,
-            Self::Unavailable => 69,
-            Self::Busy => 75,
-            Self::Io => 74,
+            Self::Usage => exit_codes::USAGE,
+            Self::Permission => exit_codes::PERMISSION,
+            Self::Unavailable => exit_codes::UNAVAILABLE,
+            Self::Busy => exit_codes::BUSY,
+            Self::Io => exit_codes::IO,
         }
     }
 

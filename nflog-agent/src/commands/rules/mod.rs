@@ -20,6 +20,7 @@ pub use arguments::{Action, Family, Format, Place, Prefix, PrefixError, Rate, Ra
 pub use wish::{Protocol, Source, Wish, WishError};
 
 use super::CommandError;
+use crate::exit_codes;
 use crate::nflog::NetnsError;
 use nftables::{MARK, TABLE};
 use program::Nft;
@@ -94,10 +95,10 @@ impl RulesError {
             | Self::Priority
             | Self::NoCgroup { .. }
             | Self::CgroupRoot { .. }
-            | Self::Netns(_) => 64,
-            Self::NoNft | Self::Refused { .. } | Self::Mounts(_) => 69,
-            Self::Foreign => 75,
-            Self::NotPrivileged => 77,
+            | Self::Netns(_) => exit_codes::USAGE,
+            Self::NoNft | Self::Refused { .. } | Self::Mounts(_) => exit_codes::UNAVAILABLE,
+            Self::Foreign => exit_codes::BUSY,
+            Self::NotPrivileged => exit_codes::PERMISSION,
             Self::Nft(_) => 1,
         }
     }

@@ -90,11 +90,11 @@ pub enum TopError {
 impl TopError {
     /// Exit code of the process.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoTerminal => exit_codes::USAGE,
             Self::Busy(error) | Self::Run(error) => error.exit_code(),
-            Self::Output(_) => 74,
+            Self::Output(_) => exit_codes::IO,
             Self::System(_) | Self::Panicked => 1,
         }
     }
