@@ -33,6 +33,12 @@ fn main() -> ExitCode {
             messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
+        Asked::Replay(settings) => {
+            start_messages(LogFormatArg::Text);
+            let ended = agent::replay(&settings).map(|()| 0);
+            messages::finish();
+            ended.map_err(|error| (error.to_string(), error.exit_code()))
+        }
         Asked::Other(command) => {
             let ended = commands::carry_out(&command);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
