@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Asked::Replay(settings) => {
             start_messages(stderr, stderr().is_terminal(), LogFormatArg::Text);
             let ended = agent::replay(&settings).map(|()| 0);
+            messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Top(settings, view) => {

@@ -326,6 +326,27 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_oldest_connections_make_room_for_new_ones() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut open = Open::default();
+            let silent = (0..CONNECTIONS + 5).map(|_| tokio::spawn(std::future::pending::<()>()));
+            let silent: Vec<_> = silent.collect();
+            silent
+                .iter()
+                .for_each(|connection| open.add(connection.abort_handle()));
+            assert_eq!(open.0.len(), CONNECTIONS);
+            for (at, connection) in silent.into_iter().enumerate() {
+                if at < 5 {
+                    assert!(connection.await.unwrap_err().is_cancelled());
+                } else {
+                    assert!(!connection.is_finished());
+                }
+            }
+        });
+    }
+
     fn status(site: &Site, path: &str) -> StatusCode {
         site.answer(&Method::GET, path).status()
     }
