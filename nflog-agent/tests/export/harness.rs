@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nflog_agent::export::{
     Batcher, ExportQueue, Exporter, ExporterOptions, FlushPolicy, OtlpConfig, Protocol, RetryPolicy, Spool,
-    SpoolLimits, Transport,
+    SpoolError, SpoolLimits, Transport,
 };
 use nflog_agent::owner::{Attribution, Reason};
 use nflog_agent::packet::{Packet, Transport as Header};
@@ -91,7 +91,17 @@ impl Agent {
         next: u32,
     ) -> Self {
         let ledger = Ledger::new();
-        let spool = Spool::open(directory, limits, &ledger).unwrap_or_else(|error| panic!("{error}"));
+        let start = Instant::now();
+        let spool = loop {
+            match Spool::open(directory, limits, &ledger) {
+                Ok(spool) => break spool,
+                // The thread of an exporter that has just closed in this process is about to let go of it.
+                Err(SpoolError::Busy { .. }) if start.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
         let started = Exporter::start_with_spool(transport, options, spool, runtime.handle()).unwrap();
         let ids = Some(RecordIds::new().unwrap());
         let encoder = Otlp::new(Resource::new(), &ledger).with_ids(ids);
