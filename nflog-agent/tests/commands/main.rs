@@ -2,6 +2,9 @@
 #![cfg(feature = "agent")]
 
 mod completions;
+mod record;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
