@@ -1,7 +1,7 @@
 //! From an NFLOG entry and what was found out about it to the record that leaves. Pure.
 
 use crate::nflog::{Entry, Hook};
-use crate::owner::Attribution;
+use crate::owner::{Attribution, End};
 use crate::packet::Packet;
 use crate::record::{Device, Direction, LoggingRule, Record, TimeSource};
 use crate::workload::Process;
@@ -68,7 +68,16 @@ pub(super) fn record<'a>(
     }
 }
 
-pub(super) const fn direction(hook: Hook) -> Option<Direction> {
+/// The end of a packet that is in the namespace where it is logged.
+pub(super) const fn near(hook: Hook) -> Option<End> {
+    match direction(hook) {
+        Some(Direction::Receive) => Some(End::Destination),
+        Some(Direction::Transmit) => Some(End::Source),
+        None => None,
+    }
+}
+
+const fn direction(hook: Hook) -> Option<Direction> {
     match hook {
         Hook::Prerouting | Hook::Input | Hook::Ingress => Some(Direction::Receive),
         Hook::Output | Hook::Postrouting | Hook::Egress => Some(Direction::Transmit),

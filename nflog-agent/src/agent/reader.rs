@@ -8,16 +8,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::attributions::Attributions;
 use super::devices::Devices;
-use super::entry::{Known, direction, record};
+use super::entry::{Known, near, record};
 use super::gaps::Gaps;
 use super::owners::Owners;
 use super::sockets::Orders;
 use crate::export::Batcher;
-use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
-use crate::owner::{Attribution, End, LogTime, Reason};
+use crate::nflog::{Batch, CloseError, Entry, Loss, Nflog, RecvError};
+use crate::owner::{Attribution, LogTime, Reason};
 use crate::packet::dissect;
 use crate::policy::{Engine, InForce, Out};
-use crate::record::{Direction, Record, Suppressed};
+use crate::record::{Record, Suppressed};
 use crate::service::Note;
 use crate::telemetry::health::Beat;
 use crate::telemetry::ledger::{Ledger, Unsettled};
@@ -258,15 +258,6 @@ impl Out for Batcher {
 
     fn suppressed(&mut self, suppressed: &Suppressed<'_>, now: Instant) {
         self.push_suppressed(suppressed, now);
-    }
-}
-
-/// The end of a packet that is in the namespace where it is logged.
-const fn near(hook: Hook) -> Option<End> {
-    match direction(hook) {
-        Some(Direction::Receive) => Some(End::Destination),
-        Some(Direction::Transmit) => Some(End::Source),
-        None => None,
     }
 }
 

@@ -2,8 +2,10 @@
 //! and in a v1 hierarchy beside it.
 
 use std::ffi::CString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
@@ -177,6 +179,7 @@ impl Scene {
         }
         let directory = tempfile::tempdir().unwrap();
         let (config, _) = Server::kubeconfig(server.address(), directory.path());
+        name_an_authority(&config, directory.path());
         let path = netns.path().display().to_string();
         let mut arguments = vec![
             "--group",
@@ -220,6 +223,21 @@ impl Scene {
         let ended = self.agent.stop();
         assert_eq!(ended.code, Some(0), "{}", ended.messages());
     }
+}
+
+/// Without an authority of its own in the file the client wants those of the system, and a guest has none.
+fn name_an_authority(config: &Path, directory: &Path) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let authority = directory.join("ca.crt");
+    fs::write(&authority, pem).unwrap();
+    let text = fs::read_to_string(config).unwrap();
+    let line = format!(
+        "\n    certificate-authority: {}\n    server: ",
+        authority.display()
+    );
+    fs::write(config, text.replacen("\n    server: ", &line, 1)).unwrap();
 }
 
 /// A v1 hierarchy of the controller `pids`: the host's, or one of this test beside cgroup v2.
@@ -335,7 +353,7 @@ fn gone(root: &Path) {
 
 /// UDP datagrams that the namespace has sent.
 fn sent(netns: &Netns) -> u64 {
-    let snmp = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
+    let snmp = netns.run(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp: "));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
     let at = names.split(' ').position(|name| name == "OutDatagrams").unwrap();
