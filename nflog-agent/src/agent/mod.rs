@@ -9,6 +9,7 @@ mod attributions;
 mod confined;
 mod descriptors;
 mod devices;
+mod entry;
 mod error;
 mod gaps;
 pub(crate) mod kubernetes;
@@ -18,6 +19,7 @@ mod owners;
 mod probes;
 mod processes;
 mod reader;
+mod replay;
 mod serve;
 mod signals;
 
@@ -25,9 +27,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use error::{EXIT_IO, open_exit_code};
 pub use error::{EXIT_USAGE, RunError};
 pub use netns::{CgroupPattern, CgroupPatternError};
 pub use reader::ReaderError;
+pub use replay::{ReplayError, replay};
 
 use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
 use crate::confinement::{self, Confinement, Role};
@@ -68,7 +72,7 @@ const CAP_NET_ADMIN: u64 = 12;
 /// See [`RunError`].
 pub fn run(settings: &Settings) -> Result<(), RunError> {
     let args = &settings.args;
-    let output = Output::choose(args, |name| settings.variable(name))?;
+    let output = Output::choose(args.into(), |name| settings.variable(name))?;
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
     let signals = signals::watch()?;

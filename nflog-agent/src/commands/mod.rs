@@ -4,15 +4,15 @@
 
 mod check;
 mod completions;
+mod record;
 
 use std::io;
 
 use thiserror::Error;
 
+use crate::agent::EXIT_IO;
 use crate::cli::Command;
-
-/// The output cannot be written (`EX_IOERR`).
-const EXIT_IO: u8 = 74;
+pub use record::RecordError;
 
 /// Why a command did not do its work.
 #[derive(Debug, Error)]
@@ -21,6 +21,9 @@ pub enum CommandError {
     /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// `record`.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 impl CommandError {
@@ -29,6 +32,7 @@ impl CommandError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Output(_) => EXIT_IO,
+            Self::Record(error) => error.exit_code(),
         }
     }
 }
@@ -39,9 +43,10 @@ impl CommandError {
 /// See [`CommandError`]. That nobody reads the output any more is none.
 pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
     let done = match command {
-        // Has settings beside its arguments: `agent::run`.
-        Command::Run(_) => Ok(0),
+        // Have settings beside their arguments: `agent::run` and `agent::replay`.
+        Command::Run(_) | Command::Replay(_) => Ok(0),
         Command::Check(args) => check::report(args),
+        Command::Record(args) => record::record(args).map(|()| 0).map_err(CommandError::from),
         Command::Completions(args) => completions::print(args),
     };
     match done {

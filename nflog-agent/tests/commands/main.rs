@@ -5,6 +5,7 @@ mod check;
 mod completions;
 #[path = "../agent/otlp.rs"]
 mod otlp;
+mod record;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -89,7 +89,7 @@ fn configuration(args: &CheckArgs) -> Result<(Subject, Finding), Vec<Finding>> {
         }
         Err(SettingsError::Arguments(error)) => return Err(wrong(&usage_parts(&error))),
     };
-    let output = Output::choose(&settings.args, |name| settings.variable(name));
+    let output = Output::choose((&settings.args).into(), |name| settings.variable(name));
     let output = output.map_err(|error| wrong(&error))?;
     if let Err(error) = nflog_config(&settings.args, Netns::Current, false) {
         return Err(wrong(&error));
@@ -145,7 +145,7 @@ fn read(args: &CheckArgs) -> Result<(Settings, bool), SettingsError> {
 fn run_settings(line: &[OsString]) -> Result<Settings, SettingsError> {
     match settings::read(line.iter().cloned())? {
         Asked::Run(settings) => Ok(*settings),
-        Asked::Other(_) => Err(clap::Error::new(ErrorKind::InvalidSubcommand).into()),
+        Asked::Replay(_) | Asked::Other(_) => Err(clap::Error::new(ErrorKind::InvalidSubcommand).into()),
     }
 }
 
