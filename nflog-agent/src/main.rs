@@ -29,6 +29,11 @@ fn main() -> ExitCode {
             let ended = agent::run(&settings).map(|()| 0);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
+        Asked::Replay(settings) => {
+            start_messages(stderr, stderr().is_terminal());
+            let ended = agent::replay(&settings).map(|()| 0);
+            ended.map_err(|error| (error.to_string(), error.exit_code()))
+        }
         Asked::Top(settings, view) => {
             let messages = Messages::default();
             start_messages(messages.clone(), false);

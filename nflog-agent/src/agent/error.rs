@@ -10,10 +10,14 @@ use crate::telemetry::metrics::MetricsError;
 
 /// Wrong arguments or environment (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
+/// An input file is not what it should be (`EX_DATAERR`).
+pub(crate) const EXIT_DATA: u8 = 65;
+/// An input file cannot be opened (`EX_NOINPUT`).
+pub(crate) const EXIT_NO_INPUT: u8 = 66;
 /// The kernel lacks something (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
 /// The output cannot be written (`EX_IOERR`).
-const EXIT_IO: u8 = 74;
+pub(crate) const EXIT_IO: u8 = 74;
 /// Something else holds what the agent needs; trying later may help (`EX_TEMPFAIL`).
 const EXIT_BUSY: u8 = 75;
 /// Missing privileges (`EX_NOPERM`).
@@ -104,6 +108,7 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
+            Self::Open(error) => open_exit_code(error),
             Self::Config(_)
             | Self::Export(_)
             | Self::NoEndpoint { .. }
@@ -114,14 +119,23 @@ impl RunError {
             | Self::NoNode
             | Self::NodeName { .. }
             | Self::TooManyNamespaces { .. } => EXIT_USAGE,
-            Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => EXIT_PERMISSION,
-            Self::Open(OpenError::GroupBusy { .. }) | Self::Spool(SpoolError::Busy { .. }) => EXIT_BUSY,
-            Self::Open(OpenError::Netns(_)) => EXIT_USAGE,
-            Self::Open(_) | Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
+            Self::NotPrivileged => EXIT_PERMISSION,
+            Self::Spool(SpoolError::Busy { .. }) => EXIT_BUSY,
+            Self::Probes(_) | Self::SockDiag(_) => EXIT_UNAVAILABLE,
             Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => EXIT_IO,
             Self::Spool(SpoolError::Thread(_)) | Self::System(_) | Self::Reader(_) | Self::ReaderPanicked => {
                 1
             }
         }
+    }
+}
+
+/// Exit code for a group that cannot be read.
+pub(crate) const fn open_exit_code(error: &OpenError) -> u8 {
+    match error {
+        OpenError::PermissionDenied { .. } => EXIT_PERMISSION,
+        OpenError::GroupBusy { .. } => EXIT_BUSY,
+        OpenError::Netns(_) => EXIT_USAGE,
+        _ => EXIT_UNAVAILABLE,
     }
 }

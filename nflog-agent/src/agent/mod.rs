@@ -8,6 +8,7 @@ mod account;
 mod attributions;
 mod descriptors;
 mod devices;
+mod entry;
 mod error;
 mod gaps;
 mod kubernetes;
@@ -17,6 +18,7 @@ mod owners;
 mod probes;
 mod processes;
 mod reader;
+mod replay;
 mod serve;
 mod signals;
 
@@ -24,11 +26,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use error::{EXIT_IO, open_exit_code};
 pub use error::{EXIT_USAGE, RunError};
 pub use netns::{CgroupPattern, CgroupPatternError};
 pub use output::Viewer;
 pub(crate) use output::colour;
 pub use reader::ReaderError;
+pub use replay::{ReplayError, replay};
 
 use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
 use crate::export::{
@@ -67,7 +71,7 @@ const CAP_NET_ADMIN: u64 = 12;
 /// # Errors
 /// See [`RunError`].
 pub fn run(settings: &Settings) -> Result<(), RunError> {
-    let output = Output::choose(&settings.args, |name| settings.variable(name))?;
+    let output = Output::choose((&settings.args).into(), |name| settings.variable(name))?;
     run_to(&output, settings)
 }
 

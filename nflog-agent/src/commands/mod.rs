@@ -3,6 +3,7 @@
 //! A command writes its result to standard output; what goes wrong is a [`CommandError`], with the exit code that belongs to it.
 
 mod completions;
+mod record;
 pub mod rules;
 pub mod top;
 
@@ -10,11 +11,10 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::agent::EXIT_IO;
 use crate::cli::Command;
+pub use record::RecordError;
 use rules::RulesError;
-
-/// The output cannot be written (`EX_IOERR`).
-const EXIT_IO: u8 = 74;
 
 /// Why a command did not do its work.
 #[derive(Debug, Error)]
@@ -23,6 +23,9 @@ pub enum CommandError {
     /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// `record`.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// `rules`.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -34,6 +37,7 @@ impl CommandError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Output(_) => EXIT_IO,
+            Self::Record(error) => error.exit_code(),
             Self::Rules(error) => error.exit_code(),
         }
     }
@@ -45,8 +49,9 @@ impl CommandError {
 /// See [`CommandError`]. That nobody reads the output any more is none.
 pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
     let done = match command {
-        // Have settings beside their arguments: `agent::run`, `top::run`.
-        Command::Run(_) | Command::Top(_) => Ok(0),
+        // Have settings beside their arguments: `agent::run`, `agent::replay`, `top::run`.
+        Command::Run(_) | Command::Replay(_) | Command::Top(_) => Ok(0),
+        Command::Record(args) => record::record(args).map(|()| 0).map_err(CommandError::from),
         Command::Rules(args) => rules::carry_out(args),
         Command::Completions(args) => completions::print(args),
     };

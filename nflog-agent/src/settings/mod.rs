@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::{Cli, Command, RunArgs};
+use crate::cli::{Cli, Command, ReplayArgs, RunArgs};
 use crate::commands::top::{TopArgs, ViewArgs};
 use crate::policy::Policy;
 pub use error::{FileError, FileErrors, Problem};
@@ -45,15 +45,15 @@ use file::File;
 
 /// What the operator asked for.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct Settings<A = RunArgs> {
     /// Flags, wherever they were set.
-    pub args: RunArgs,
+    pub args: A,
     /// What prefixes mean, and which records leave.
     pub policy: Arc<Policy>,
     variables: BTreeMap<String, String>,
 }
 
-impl Settings {
+impl<A> Settings<A> {
     /// A variable of the OpenTelemetry specification, from the environment or else from the file. Empty in the environment means unset,
     /// as the specification has it.
     #[must_use]
@@ -80,6 +80,8 @@ pub enum SettingsError {
 pub enum Asked {
     /// `run`, with all that belongs to it.
     Run(Box<Settings>),
+    /// `replay`, likewise.
+    Replay(Box<Settings<ReplayArgs>>),
     /// `top`, which runs an agent, with what it shows of it.
     Top(Box<Settings>, ViewArgs),
     /// Another command.
@@ -97,26 +99,29 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
     let mut policy = Policy::default();
     if let Some(path) = path(&arguments) {
         let file = File::read(&path)?;
-        command = flags::as_defaults(command, file.flags);
+        command = flags::as_defaults(command, &file.flags);
         variables = file.variables;
         policy = file.policy;
     }
     let matches = command.try_get_matches_from_mut(&arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    let settings = |args| {
-        Box::new(Settings {
-            args,
-            policy: Arc::new(policy),
-            variables,
-        })
-    };
+    let policy = Arc::new(policy);
     Ok(match cli.command {
-        Command::Run(args) => Asked::Run(settings(*args)),
+        Command::Run(args) => Asked::Run(settings(*args, policy, variables)),
+        Command::Replay(args) => Asked::Replay(settings(args, policy, variables)),
         Command::Top(args) => {
             let TopArgs { run, view } = *args;
-            Asked::Top(settings(run), view)
+            Asked::Top(settings(run, policy, variables), view)
         }
         other => Asked::Other(other),
+    })
+}
+
+fn settings<A>(args: A, policy: Arc<Policy>, variables: BTreeMap<String, String>) -> Box<Settings<A>> {
+    Box::new(Settings {
+        args,
+        policy,
+        variables,
     })
 }
 

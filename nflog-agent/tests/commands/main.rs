@@ -2,6 +2,7 @@
 #![cfg(feature = "agent")]
 
 mod completions;
+mod record;
 mod rules;
 #[path = "../support/mod.rs"]
 mod support;
