@@ -95,10 +95,9 @@ mod tests {
             messages.make_writer().write_all(line.as_bytes()).unwrap();
         }
         assert_eq!(messages.last().as_deref(), Some("message 101"));
-        assert_eq!(
-            (messages.state().lines.len(), messages.state().dropped),
-            (KEPT, 2)
-        );
+        let state = messages.state();
+        assert_eq!((state.lines.len(), state.dropped), (KEPT, 2));
+        drop(state);
         messages.release();
         assert_eq!(messages.last(), None);
     }
