@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::agent::CgroupPattern;
 use crate::exit_codes;
+use crate::nflog::COPY_RANGE_MAX;
 use crate::workload::kubernetes::KeyPattern;
 
 /// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
@@ -30,6 +31,17 @@ pub enum Command {
     /// are honoured. RUST_LOG sets the agent's own messages; RUST_LOG=nflog_ebpf=debug shows those of the kernel probes.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Write the packets of NFLOG groups to a capture file, whole and undecoded.
+    ///
+    /// The file is a pcap of link type NFLOG, which tcpdump, Wireshark and `replay` read; - is standard output.
+    #[command(after_help = RECORD_EXAMPLES)]
+    Record(RecordArgs),
+    /// Put capture files through the agent: records as `run` makes them, without owners.
+    ///
+    /// The configuration file's prefixes and rules apply, by the clock of the capture. Packets that are missing in a capture are not
+    /// accounted for.
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
     /// Print completions for a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
@@ -54,6 +66,16 @@ const RUN_EXAMPLES: &str = "Examples:
   sudo nflog-agent run --group 7 --netns-of-cgroup '/kubepods*' --output json
   # As a configuration file says
   sudo nflog-agent run --config /etc/nflog-agent/nflog-agent.toml";
+
+const RECORD_EXAMPLES: &str = "Examples:
+  # As tcpdump shows it
+  sudo nflog-agent record --group 7 - | tcpdump -nr -
+  # Into a file
+  sudo nflog-agent record --group 7 night.pcap";
+
+const REPLAY_EXAMPLES: &str = "Examples:
+  # What a configuration does with packets of last night
+  nflog-agent replay --config /etc/nflog-agent/nflog-agent.toml --output console night.pcap";
 
 const COMPLETIONS_EXAMPLES: &str = "Examples:
   # For all users of bash
@@ -88,6 +110,73 @@ pub struct ManArgs {
     /// Write the pages of all commands into this directory, which is made if it is missing.
     #[arg(long, value_name = "DIRECTORY")]
     pub directory: Option<PathBuf>,
+}
+
+/// Arguments of `record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// File to write, or - for standard output.
+    pub file: PathBuf,
+
+    /// NFLOG group to read, 0 to 65535; several as 7,8 or repeated.
+    #[arg(short, long = "group", value_name = "N", required = true, value_delimiter = ',', value_parser = group)]
+    pub groups: Vec<u16>,
+
+    /// Network namespace to read in: a name (/run/netns/NAME), a path, or a pid. Default: the program's own.
+    #[arg(long, value_name = "NAME|PATH|PID")]
+    pub netns: Option<String>,
+
+    /// End after this many packets.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub count: Option<u64>,
+
+    /// End after this time.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Bytes of each packet to copy.
+    #[arg(long, value_name = "BYTES", default_value_t = COPY_RANGE_MAX, value_parser = clap::value_parser!(u32).range(1..=65_531))]
+    pub copy_range: u32,
+
+    /// Whether the kernel attaches the conntrack entry to each packet.
+    #[arg(long, value_enum, default_value_t)]
+    pub conntrack: ConntrackArg,
+
+    /// Write over a file that is there.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Arguments of `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// Capture files of link type NFLOG, pcap or pcapng; - is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Configuration file, as of `run`: what it says of the output, of OTLP, prefixes and rules applies.
+    #[arg(short, long, value_name = "FILE", env = "NFLOG_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Where records go.
+    #[arg(short, long, value_enum, default_value_t, env = "NFLOG_AGENT_OUTPUT")]
+    pub output: OutputArg,
+
+    /// An id for each record.
+    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_RECORD_ID")]
+    pub record_id: RecordIdArg,
+
+    /// Longest time to deliver what is queued when all is read.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// On the console, everything that is known of each packet, in lines below its own.
+    #[arg(short, long, env = "NFLOG_AGENT_VERBOSE")]
+    pub verbose: bool,
+
+    /// Colour on the console.
+    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
+    pub color: ColorArg,
 }
 
 /// Arguments of `completions`.

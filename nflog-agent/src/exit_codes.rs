@@ -4,6 +4,10 @@
 pub const FAILED: u8 = 1;
 /// Wrong arguments, environment or configuration (`EX_USAGE`).
 pub const USAGE: u8 = 64;
+/// An input file is not what it should be (`EX_DATAERR`).
+pub const DATA: u8 = 65;
+/// An input file cannot be opened (`EX_NOINPUT`).
+pub const NO_INPUT: u8 = 66;
 /// The kernel lacks something (`EX_UNAVAILABLE`).
 pub const UNAVAILABLE: u8 = 69;
 /// The output, or a directory, cannot be written (`EX_IOERR`).
@@ -14,10 +18,12 @@ pub const BUSY: u8 = 75;
 pub const PERMISSION: u8 = 77;
 
 /// All of them, with what they mean.
-pub const ALL: [(u8, &str); 7] = [
+pub const ALL: [(u8, &str); 9] = [
     (0, "ended as asked"),
     (FAILED, "failed while running"),
     (USAGE, "wrong arguments, environment or configuration"),
+    (DATA, "an input file is not what it should be"),
+    (NO_INPUT, "an input file cannot be opened"),
     (UNAVAILABLE, "the kernel lacks something"),
     (IO, "the output, or a directory, cannot be written"),
     (

@@ -28,6 +28,11 @@ fn main() -> ExitCode {
             let ended = agent::run(&settings).map(|()| 0);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
+        Asked::Replay(settings) => {
+            start_messages();
+            let ended = agent::replay(&settings).map(|()| 0);
+            ended.map_err(|error| (error.to_string(), error.exit_code()))
+        }
         Asked::Other(command) => {
             let ended = commands::carry_out(&command);
             ended.map_err(|error| (error.to_string(), error.exit_code()))

@@ -94,6 +94,7 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
+            Self::Open(error) => open_exit_code(error),
             Self::Config(_)
             | Self::Export(_)
             | Self::NoEndpoint { .. }
@@ -104,16 +105,23 @@ impl RunError {
             | Self::NoNode
             | Self::NodeName { .. }
             | Self::TooManyNamespaces { .. } => exit_codes::USAGE,
-            Self::NotPrivileged | Self::Open(OpenError::PermissionDenied { .. }) => exit_codes::PERMISSION,
-            Self::Open(OpenError::GroupBusy { .. }) | Self::Spool(SpoolError::Busy { .. }) => {
-                exit_codes::BUSY
-            }
-            Self::Open(OpenError::Netns(_)) => exit_codes::USAGE,
-            Self::Open(_) | Self::Probes(_) | Self::SockDiag(_) => exit_codes::UNAVAILABLE,
+            Self::NotPrivileged => exit_codes::PERMISSION,
+            Self::Spool(SpoolError::Busy { .. }) => exit_codes::BUSY,
+            Self::Probes(_) | Self::SockDiag(_) => exit_codes::UNAVAILABLE,
             Self::Output { .. } | Self::Spool(SpoolError::Directory { .. }) => exit_codes::IO,
             Self::Spool(SpoolError::Thread(_)) | Self::System(_) | Self::Reader(_) | Self::ReaderPanicked => {
                 exit_codes::FAILED
             }
         }
+    }
+}
+
+/// Exit code for a group that cannot be read.
+pub(crate) const fn open_exit_code(error: &OpenError) -> u8 {
+    match error {
+        OpenError::PermissionDenied { .. } => exit_codes::PERMISSION,
+        OpenError::GroupBusy { .. } => exit_codes::BUSY,
+        OpenError::Netns(_) => exit_codes::USAGE,
+        _ => exit_codes::UNAVAILABLE,
     }
 }

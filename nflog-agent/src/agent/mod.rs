@@ -8,6 +8,7 @@ mod account;
 mod attributions;
 mod descriptors;
 mod devices;
+mod entry;
 mod error;
 mod gaps;
 mod kubernetes;
@@ -18,6 +19,7 @@ mod owners;
 mod probes;
 mod processes;
 mod reader;
+mod replay;
 mod serve;
 mod signals;
 mod sockets;
@@ -27,8 +29,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use error::RunError;
+pub(crate) use error::open_exit_code;
 pub use netns::{CgroupPattern, CgroupPatternError};
 pub use reader::ReaderError;
+pub use replay::{ReplayError, replay};
 
 use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
 use crate::export::{
@@ -72,7 +76,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
     let args = &settings.args;
     let manager = Arc::new(Manager::from_environment());
     let store = Store::open(Arc::clone(&manager));
-    let output = Output::choose(args, |name| settings.variable(name))?;
+    let output = Output::choose(args.into(), |name| settings.variable(name))?;
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stdout};
 use std::sync::Arc;
 
 use super::RunError;
-use crate::cli::{ColorArg, OutputArg, RecordIdArg, RunArgs};
+use crate::cli::{ColorArg, OutputArg, RecordIdArg, ReplayArgs, RunArgs};
 use crate::export::{FlushPolicy, OtlpConfig, Signal, Transport, detect_resource};
 use crate::record::{Console, Encoder, Json, Otlp, RecordIds, Resource};
 use crate::telemetry::ledger::Ledger;
@@ -21,6 +21,37 @@ pub(super) struct Output {
     resource: Resource,
 }
 
+/// What the operator asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice {
+    output: OutputArg,
+    color: ColorArg,
+    verbose: bool,
+    ids: RecordIdArg,
+}
+
+impl From<&RunArgs> for Choice {
+    fn from(args: &RunArgs) -> Self {
+        Self {
+            output: args.output,
+            color: args.color,
+            verbose: args.verbose,
+            ids: args.record_id,
+        }
+    }
+}
+
+impl From<&ReplayArgs> for Choice {
+    fn from(args: &ReplayArgs) -> Self {
+        Self {
+            output: args.output,
+            color: args.color,
+            verbose: args.verbose,
+            ids: args.record_id,
+        }
+    }
+}
+
 enum Kind {
     Otlp(Box<OtlpConfig>),
     Console { colour: bool, verbose: bool },
@@ -32,13 +63,13 @@ impl Output {
     ///
     /// # Errors
     /// The first OTEL_* variable that cannot be honoured.
-    pub(super) fn choose(args: &RunArgs, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
+    pub(super) fn choose(choice: Choice, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
         let console = || Kind::Console {
-            colour: colour(args.color, &get),
-            verbose: args.verbose,
+            colour: colour(choice.color, &get),
+            verbose: choice.verbose,
         };
         let otlp = |config| Kind::Otlp(Box::new(config));
-        let kind = match args.output {
+        let kind = match choice.output {
             OutputArg::Console => console(),
             OutputArg::Json => Kind::Json,
             OutputArg::Auto => OtlpConfig::from_env(Signal::Logs, &get)?.map_or_else(console, otlp),
@@ -51,7 +82,7 @@ impl Output {
         };
         Ok(Self {
             kind,
-            ids: args.record_id == RecordIdArg::Ulid,
+            ids: choice.ids == RecordIdArg::Ulid,
             resource: detect_resource(get)?,
         })
     }

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::attributions::Attributions;
 use super::devices::Devices;
+use super::entry::{Known, record};
 use super::gaps::Gaps;
 use super::owners::Owners;
 use super::sockets::Orders;
 use crate::export::Batcher;
-use crate::nflog::{Batch, CloseError, Entry, Hook, Loss, Nflog, RecvError};
+use crate::nflog::{Batch, CloseError, Entry, Loss, Nflog, RecvError};
 use crate::owner::{Attribution, LogTime, Reason};
 use crate::packet::dissect;
 use crate::policy::{Engine, Out};
-use crate::record::{Device, Direction, Record, Suppressed, TimeSource};
+use crate::record::{Record, Suppressed};
 use crate::service::{Note, Pulse};
 use crate::telemetry::ledger::{Ledger, Unsettled};
 use crate::workload::Resolver;
@@ -214,46 +215,18 @@ impl Stage<'_> {
         {
             self.devices.refresh(index, now);
         }
-        let device = |index: Option<u32>| {
-            index.map(|index| Device {
-                index,
-                name: self.devices.name(index),
-            })
-        };
-        let kernel_time = entry.timestamp_unix_nano();
         let prefix = entry.prefix_lossy();
         let rule = self.policy.logging_rule(&prefix);
-        let record = Record {
-            time_unix_nano: kernel_time.unwrap_or(observed),
-            time_source: if kernel_time.is_some() {
-                TimeSource::Kernel
-            } else {
-                TimeSource::Agent
-            },
-            observed_unix_nano: observed,
+        let known = Known {
+            observed,
             netns: self.netns,
-            group: entry.group(),
-            family: entry.family().name(),
-            hook: entry.hook().map_or("unknown", Hook::name),
-            direction: entry.hook().and_then(direction),
             prefix: &prefix,
-            seq: entry.seq(),
-            seq_global: entry.seq_global(),
-            mark: entry.mark(),
-            indev: device(entry.indev()),
-            outdev: device(entry.outdev()),
-            physindev: device(entry.physindev()),
-            physoutdev: device(entry.physoutdev()),
-            socket_uid: entry.uid(),
-            socket_gid: entry.gid(),
-            hwaddr: entry.hwaddr(),
             packet: &packet,
             attribution: &attribution,
             process: process.as_deref(),
             rule: rule.as_deref(),
-            sample_rate: None,
-            flow: None,
         };
+        let record = record(entry, &known, |index| self.devices.name(index));
         self.policy.take(&record, now, &mut self.batcher);
     }
 }
@@ -269,14 +242,6 @@ impl Out for Batcher {
 
     fn suppressed(&mut self, suppressed: &Suppressed<'_>, now: Instant) {
         self.push_suppressed(suppressed, now);
-    }
-}
-
-const fn direction(hook: Hook) -> Option<Direction> {
-    match hook {
-        Hook::Prerouting | Hook::Input | Hook::Ingress => Some(Direction::Receive),
-        Hook::Output | Hook::Postrouting | Hook::Egress => Some(Direction::Transmit),
-        Hook::Forward | Hook::Other(_) => None,
     }
 }
 

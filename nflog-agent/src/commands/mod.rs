@@ -4,6 +4,7 @@
 
 mod completions;
 mod man;
+mod record;
 
 use std::io;
 
@@ -11,6 +12,7 @@ use thiserror::Error;
 
 use crate::cli::Command;
 use crate::exit_codes;
+pub use record::RecordError;
 
 /// Why a command did not do its work.
 #[derive(Debug, Error)]
@@ -19,6 +21,9 @@ pub enum CommandError {
     /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// `record`.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 impl CommandError {
@@ -27,6 +32,7 @@ impl CommandError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Output(_) => exit_codes::IO,
+            Self::Record(error) => error.exit_code(),
         }
     }
 }
@@ -37,8 +43,9 @@ impl CommandError {
 /// See [`CommandError`]. That nobody reads the output any more is none.
 pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
     let done = match command {
-        // Has settings beside its arguments: `agent::run`.
-        Command::Run(_) => Ok(0),
+        // Have settings beside their arguments: `agent::run` and `agent::replay`.
+        Command::Run(_) | Command::Replay(_) => Ok(0),
+        Command::Record(args) => record::record(args).map(|()| 0).map_err(CommandError::from),
         Command::Completions(args) => completions::print(args),
         Command::Man(args) => man::print(args),
     };

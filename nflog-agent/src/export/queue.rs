@@ -139,6 +139,12 @@ impl ExportQueue {
         batch.lost(reason);
     }
 
+    /// Whether more than half of the room is taken: who can wait should.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.shared.is_crowded()
+    }
+
     /// The reader of the output went away: nothing can be delivered any more, and the agent may as well stop.
     #[must_use]
     pub fn sink_gone(&self) -> bool {

@@ -210,6 +210,8 @@ named! {
         Fragment = "fragment",
         /// A socket matches, but no process holds it any more.
         ProcessGone = "process-gone",
+        /// The packet was read from a capture file; its socket is history.
+        Replayed = "replayed",
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn of_loss(loss: &Loss, out: &mut impl Attributes) {
 
 /// Attributes of a record about packets that were held back.
 pub(super) fn of_suppressed(suppressed: &Suppressed<'_>, out: &mut impl Attributes) {
-    out.int(semconv::NETNS_INODE, suppressed.netns.into());
+    netns(suppressed.netns, out);
     out.text(semconv::SUPPRESSED_RULE, suppressed.rule);
     out.int(semconv::SUPPRESSED_PACKETS, clamped(suppressed.packets));
 }
@@ -184,8 +184,14 @@ fn of_transport(transport: Transport, out: &mut impl Attributes) {
     }
 }
 
+fn netns(inode: u32, out: &mut impl Attributes) {
+    if inode != 0 {
+        out.int(semconv::NETNS_INODE, inode.into());
+    }
+}
+
 fn of_entry(record: &Record<'_>, out: &mut impl Attributes) {
-    out.int(semconv::NETNS_INODE, record.netns.into());
+    netns(record.netns, out);
     out.int(semconv::GROUP, record.group.into());
     if !record.prefix.is_empty() {
         out.text(semconv::PREFIX, record.prefix);

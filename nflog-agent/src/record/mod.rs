@@ -36,7 +36,7 @@ pub struct Record<'a> {
     pub time_source: TimeSource,
     /// When the agent received the entry, ns since the Unix epoch.
     pub observed_unix_nano: u64,
-    /// Inode of the network namespace that the entry was logged in.
+    /// Inode of the network namespace that the entry was logged in; 0 if it is not known, as in a capture file.
     pub netns: u32,
     /// NFLOG group.
     pub group: u16,

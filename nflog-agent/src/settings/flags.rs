@@ -7,6 +7,8 @@ use super::error::Problem;
 use crate::cli::{Cli, usage_parts};
 
 const SUBCOMMAND: &str = "run";
+/// The other commands that heed the file, as far as they have the flags.
+const ALSO: [&str; 1] = ["replay"];
 /// Flags that have no place in a file.
 const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 
@@ -47,19 +49,16 @@ pub(super) fn check_together(flags: &[Flag]) -> Result<(), Problem> {
 }
 
 /// The command line's parser with the flags as defaults: the command line and the environment come first.
-pub(super) fn as_defaults(command: Command, flags: Vec<Flag>) -> Command {
-    command.mut_subcommand(SUBCOMMAND, |run| {
-        let mut flags = flags;
-        run.mut_args(|arg| {
-            let of_arg = flags.iter_mut().find(|flag| arg.get_long() == Some(&flag.name));
-            match of_arg {
-                Some(flag) => arg
-                    .required(false)
-                    .default_values(std::mem::take(&mut flag.values)),
-                None => arg,
-            }
+pub(super) fn as_defaults(command: Command, flags: &[Flag]) -> Command {
+    let default = |arg: Arg| match flags.iter().find(|flag| arg.get_long() == Some(&flag.name)) {
+        Some(flag) => arg.required(false).default_values(flag.values.clone()),
+        None => arg,
+    };
+    std::iter::once(SUBCOMMAND)
+        .chain(ALSO)
+        .fold(command, |command, name| {
+            command.mut_subcommand(name, |subcommand| subcommand.mut_args(default))
         })
-    })
 }
 
 fn run_command() -> Command {

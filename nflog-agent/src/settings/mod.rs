@@ -37,22 +37,22 @@ use std::sync::Arc;
 
 use clap::FromArgMatches as _;
 
-use crate::cli::{self, Cli, Command, RunArgs};
+use crate::cli::{self, Cli, Command, ReplayArgs, RunArgs};
 use crate::policy::Policy;
 pub use error::{FileError, FileErrors, Problem};
 use file::File;
 
 /// What the operator asked for.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct Settings<A = RunArgs> {
     /// Flags, wherever they were set.
-    pub args: RunArgs,
+    pub args: A,
     /// What prefixes mean, and which records leave.
     pub policy: Arc<Policy>,
     variables: BTreeMap<String, String>,
 }
 
-impl Settings {
+impl<A> Settings<A> {
     /// A variable of the OpenTelemetry specification, from the environment or else from the file. Empty in the environment means unset,
     /// as the specification has it.
     #[must_use]
@@ -79,6 +79,8 @@ pub enum SettingsError {
 pub enum Asked {
     /// `run`, with all that belongs to it.
     Run(Box<Settings>),
+    /// `replay`, likewise.
+    Replay(Box<Settings<ReplayArgs>>),
     /// Another command.
     Other(Command),
 }
@@ -94,16 +96,22 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
     let mut policy = Policy::default();
     if let Some(path) = path(&arguments) {
         let file = File::read(&path)?;
-        command = flags::as_defaults(command, file.flags);
+        command = flags::as_defaults(command, &file.flags);
         variables = file.variables;
         policy = file.policy;
     }
     let matches = command.try_get_matches_from_mut(&arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let policy = Arc::new(policy);
     Ok(match cli.command {
         Command::Run(args) => Asked::Run(Box::new(Settings {
             args: *args,
-            policy: Arc::new(policy),
+            policy,
+            variables,
+        })),
+        Command::Replay(args) => Asked::Replay(Box::new(Settings {
+            args,
+            policy,
             variables,
         })),
         other => Asked::Other(other),
@@ -137,7 +145,7 @@ mod tests {
             .chain(arguments.iter().map(OsString::from));
         match read(arguments)? {
             Asked::Run(settings) => Ok(*settings),
-            Asked::Other(command) => panic!("{command:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -3,6 +3,9 @@
 
 mod completions;
 mod help;
+mod record;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
