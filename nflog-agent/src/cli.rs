@@ -37,20 +37,20 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Write the packets of NFLOG groups to a capture file, whole and undecoded.
     ///
-    /// The file is a pcap of link type NFLOG, which tcpdump, Wireshark and `replay` read; - is standard output:
-    /// nflog-agent record --group 7 - | tcpdump -nr -
+    /// The file is a pcap of link type NFLOG, which tcpdump, Wireshark and `replay` read; - is standard output.
+    #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
     /// Put capture files through the agent: records as `run` makes them, without owners.
     ///
     /// The configuration file's prefixes and rules apply, by the clock of the capture. Packets that are missing in a capture are not
-    /// accounted for. To see what a configuration does with packets of last night:
-    /// nflog-agent replay --config /etc/nflog-agent/nflog-agent.toml --output console night.pcap
+    /// accounted for.
+    #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
     /// Show live who sends what: rates by prefix, process, workload, action and owner, and losses.
-    #[command(after_long_help = top::EXAMPLES)]
+    #[command(after_help = top::EXAMPLES)]
     Top(Box<TopArgs>),
     /// Print firewall rules that log for the agent, or put them into a table of their own and remove them.
-    #[command(after_long_help = rules::EXAMPLES)]
+    #[command(after_help = rules::EXAMPLES)]
     Rules(Box<RulesArgs>),
     /// Check every prerequisite of `run`, with what to do about it; or what a running agent can still do.
     ///
@@ -63,9 +63,7 @@ pub enum Command {
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
     /// Print the JSON Schema of the configuration file.
-    ///
-    /// Editors complete and check with it: nflog-agent config-schema > nflog-agent.schema.json, then as the first line of the
-    /// configuration: #:schema ./nflog-agent.schema.json
+    #[command(after_help = SCHEMA_EXAMPLES)]
     ConfigSchema,
     /// Print the manual page, or write all manual pages.
     #[command(after_help = MAN_EXAMPLES)]
@@ -199,6 +197,22 @@ const RUN_EXAMPLES: &str = "Examples:
   sudo nflog-agent run --group 7 --netns-of-cgroup '/kubepods*' --output json
   # As a configuration file says
   sudo nflog-agent run --config /etc/nflog-agent/nflog-agent.toml";
+
+const RECORD_EXAMPLES: &str = "Examples:
+  # As tcpdump shows it
+  sudo nflog-agent record --group 7 - | tcpdump -nr -
+  # Into a file
+  sudo nflog-agent record --group 7 night.pcap";
+
+const REPLAY_EXAMPLES: &str = "Examples:
+  # What a configuration does with packets of last night
+  nflog-agent replay --config /etc/nflog-agent/nflog-agent.toml --output console night.pcap";
+
+const SCHEMA_EXAMPLES: &str = "Examples:
+  # For an editor that completes and checks TOML
+  nflog-agent config-schema > nflog-agent.schema.json
+  # Then as the first line of the configuration file
+  #:schema ./nflog-agent.schema.json";
 
 const COMPLETIONS_EXAMPLES: &str = "Examples:
   # For all users of bash

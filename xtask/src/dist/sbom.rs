@@ -37,6 +37,8 @@ pub(super) fn write(version: &str, epoch: &Epoch, place: &Path) -> Result<PathBu
     }
     let bom = Bom {
         spec_version: SpecVersion::V1_5,
+        // A number of its own would make each file another one.
+        serial_number: None,
         metadata: Some(Metadata {
             timestamp: Some(DateTime::try_from(epoch.iso()?).context("a date")?),
             component: program,
