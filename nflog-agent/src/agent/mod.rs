@@ -110,7 +110,7 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
         health::bind(args.listen)?
     };
     let health = Health::new(Instant::now());
-    let signals = signals::watch(args.config.is_some())?;
+    let signals = signals::watch(reloads(args, output))?;
     let sizes = MapSizes {
         sockets: args.max_sockets,
         process_events: args.process_buffer,
@@ -175,6 +175,11 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     agent.summary(delivered);
     runtime.shutdown_background();
     ended
+}
+
+/// Whether SIGHUP has the configuration read again. Without a file, or with a view on the terminal, it asks for the end.
+const fn reloads(args: &RunArgs, output: &Output) -> bool {
+    args.config.is_some() && !output.is_viewer()
 }
 
 fn start_runtime(confinement: &Arc<Confinement>) -> Result<Runtime, RunError> {

@@ -41,6 +41,11 @@ impl<'a> Notices<'a> {
         self.manager.ready();
     }
 
+    /// The configuration is read again; `ready` is the end of that.
+    pub(super) fn reloading(&self) {
+        self.manager.reloading();
+    }
+
     pub(super) fn stopping(&mut self) {
         if !self.stopping {
             self.stopping = true;

@@ -26,9 +26,9 @@ const MAX_NETNS: &str = "max-netns";
 const MAX_RULE_NAMES: usize = 10_000;
 
 impl Main<'_, '_> {
-    /// Reads the configuration again. When it returns, the agent is as it will stay: a service manager that wants to know when reloading
-    /// begins and ends is told here.
+    /// Reads the configuration again. When it returns, the agent is as it will stay; the service manager is told.
     pub(super) fn reload(&mut self) {
+        self.notices.reloading();
         let done = match self.agent.settings.read_again() {
             Ok(new) => self.change(&new),
             Err(SettingsError::File(errors)) => Err(errors.0.iter().map(ToString::to_string).collect()),
@@ -38,6 +38,7 @@ impl Main<'_, '_> {
         for why in done.err().into_iter().flatten() {
             tracing::error!("configuration not reloaded, all stays as it is: {why}");
         }
+        self.notices.ready();
     }
 
     fn change(&mut self, new: &Settings) -> Result<(), Vec<String>> {

@@ -11,7 +11,7 @@ use super::account::Accounts;
 use super::netns::{Change, Event, Fleet, Hints, Named, Namespace, Scanner, Schedule};
 use super::notices::Notices;
 use super::reader::Reader;
-use super::{Agent, RunError, signals};
+use super::{Agent, RunError, reloads, signals};
 use crate::settings::Given;
 use crate::telemetry::messages;
 
@@ -40,11 +40,11 @@ impl Agent<'_> {
         let (send, events) = channel();
         let handle = signals.handle();
         scope(|scope| {
-            let (asks, has_file) = (send.clone(), self.args.config.is_some());
+            let (asks, reloads) = (send.clone(), reloads(self.args, self.output));
             let signal_thread = scope.spawn(move || {
                 for signal in signals.forever() {
                     // Nobody listens once the main loop has ended.
-                    let _ = asks.send(signals::event(signal, has_file));
+                    let _ = asks.send(signals::event(signal, reloads));
                 }
             });
             let mut main = Main::new(self, named, Fleet::new(self, scope, send), accounts);

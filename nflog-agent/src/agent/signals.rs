@@ -15,9 +15,9 @@ use super::netns::Event;
 ///
 /// # Errors
 /// When the kernel refuses a handler.
-pub(super) fn watch(has_file: bool) -> io::Result<Signals> {
+pub(super) fn watch(reloads: bool) -> io::Result<Signals> {
     let mut stops = vec![SIGINT, SIGTERM];
-    if !has_file && !is_ignored(SIGHUP) {
+    if !reloads && !is_ignored(SIGHUP) {
         stops.push(SIGHUP);
     }
     // Order matters: the shutdown handler runs first and finds the flag still unset the first time.
@@ -26,15 +26,15 @@ pub(super) fn watch(has_file: bool) -> io::Result<Signals> {
         flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&asked))?;
         flag::register(*signal, Arc::clone(&asked))?;
     }
-    if has_file {
+    if reloads {
         stops.push(SIGHUP);
     }
     Signals::new(stops)
 }
 
 /// What a signal asks for.
-pub(super) fn event(signal: i32, has_file: bool) -> Event {
-    if signal == SIGHUP && has_file {
+pub(super) fn event(signal: i32, reloads: bool) -> Event {
+    if signal == SIGHUP && reloads {
         Event::Reload
     } else {
         Event::Stop(low_level::signal_name(signal).unwrap_or("signal"))
