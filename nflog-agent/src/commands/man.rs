@@ -68,16 +68,14 @@ pub(super) fn print(args: &ManArgs) -> Result<u8, CommandError> {
 
 fn write_all(command: &Command, directory: &Path) -> io::Result<()> {
     create_dir_all(directory)?;
-    let shown = command.get_subcommands().filter(|command| is_shown(command));
-    for command in [command].into_iter().chain(shown) {
-        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-        File::create(directory.join(format!("{name}.1")))?.write_all(&page(command)?)?;
-    }
-    Ok(())
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    File::create(directory.join(format!("{name}.1")))?.write_all(&page(command)?)?;
+    let mut shown = command.get_subcommands().filter(|command| is_shown(command));
+    shown.try_for_each(|command| write_all(command, directory))
 }
 
 fn is_shown(command: &Command) -> bool {
-    !command.is_hide_set()
+    !command.is_hide_set() && command.get_name() != "help"
 }
 
 fn page(command: &Command) -> io::Result<Vec<u8>> {
@@ -88,8 +86,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     man.render_synopsis_section(&mut out)?;
     man.render_description_section(&mut out)?;
     man.render_options_section(&mut out)?;
-    let is_program = command.has_subcommands();
-    if is_program {
+    if command.has_subcommands() {
         man.render_subcommands_section(&mut out)?;
     }
     let mut roff = Roff::default();
@@ -101,7 +98,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     entries(&mut roff, "FILES", &FILES);
     see_also(command, &mut roff);
     roff.to_writer(&mut out)?;
-    if is_program {
+    if command.get_version().is_some() {
         man.render_version_section(&mut out)?;
     }
     Ok(out)
