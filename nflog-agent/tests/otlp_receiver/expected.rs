@@ -67,7 +67,9 @@ impl Put for Map {
 pub(crate) fn attributes(sample: &Sample) -> Map {
     let mut map = Map::new();
     expected_packet(&sample.packet, &mut map);
-    map.put("nflog.netns.inode", sample.netns);
+    if sample.netns != 0 {
+        map.put("nflog.netns.inode", sample.netns);
+    }
     map.put("nflog.group", sample.group);
     map.known(
         "nflog.prefix",
