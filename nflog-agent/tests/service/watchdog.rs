@@ -22,12 +22,23 @@ fn thread(pid: u32, name: &str) -> Pid {
     Pid::from_raw(task.file_name().to_str().unwrap().parse().unwrap())
 }
 
-/// Stops one thread, as a hung call would, until the returned function is called.
-fn hang(thread: Pid) -> impl FnOnce() {
-    ptrace::seize(thread, ptrace::Options::empty()).unwrap();
-    ptrace::interrupt(thread).unwrap();
-    waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-    move || ptrace::detach(thread, None).unwrap()
+/// A thread that is stopped, as a hung call would stop it, until this is dropped: also by a panic, since a process cannot be waited for
+/// while one of its threads is traced.
+struct Hung(Pid);
+
+impl Hung {
+    fn stop(thread: Pid) -> Self {
+        ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(thread).unwrap();
+        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+        Self(thread)
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        ptrace::detach(self.0, None).expect("it is stopped");
+    }
 }
 
 #[test]
@@ -41,18 +52,18 @@ fn signs_of_life_end_when_a_loop_hangs_and_come_back_with_it() {
     let agent = manager.start(&["--group", "7", "--netns", &path]);
     more(2);
     for (name, says) in [
-        ("nflog ", "the reader of network namespace"),
-        ("tokio", "the exporter"),
+        ("nflog ", "the reader of "),
+        ("network", "the exporter"),
     ] {
         let said = agent.count_said(says);
-        let go_on = hang(thread(agent.pid(), name));
+        let hung = Hung::stop(thread(agent.pid(), name));
         wait_for("the agent to notice", || {
             (agent.count_said(says) > said).then_some(())
         });
         let before = signs();
         sleep(2 * interval);
         assert_eq!(signs(), before, "{name}");
-        go_on();
+        drop(hung);
         more(before);
     }
     assert_eq!(agent.stop().code, Some(0));
