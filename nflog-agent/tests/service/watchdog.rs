@@ -51,10 +51,7 @@ fn signs_of_life_end_when_a_loop_hangs_and_come_back_with_it() {
     let more = |than: usize| wait_for("a sign of life", || (signs() > than).then_some(()));
     let agent = manager.start(&["--group", "7", "--netns", &path]);
     more(2);
-    for (name, says) in [
-        ("nflog ", "the reader of "),
-        ("network", "the exporter"),
-    ] {
+    for (name, says) in [("nflog ", "the reader of "), ("network", "the exporter")] {
         let said = agent.count_said(says);
         let hung = Hung::stop(thread(agent.pid(), name));
         wait_for("the agent to notice", || {

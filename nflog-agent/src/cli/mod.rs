@@ -1,20 +1,26 @@
 //! Command line of the agent. Values are checked here, before anything is opened.
 
+mod help;
+
 use std::ffi::OsString;
 use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
 use crate::agent::CgroupPattern;
 use crate::commands::rules::{self, RulesArgs};
 use crate::commands::top::{self, TopArgs};
-use crate::exit_codes;
 use crate::nflog::COPY_RANGE_MAX;
 use crate::telemetry::endpoint::Listen;
 use crate::workload::kubernetes::KeyPattern;
+pub use help::command;
+use help::{
+    CHECK_EXAMPLES, COMPLETIONS_EXAMPLES, EXAMPLES, MAN_EXAMPLES, RECORD_EXAMPLES, REPLAY_EXAMPLES,
+    RUN_EXAMPLES, SCHEMA_EXAMPLES,
+};
 
 /// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
 #[derive(Clone, Debug, Parser)]
@@ -137,12 +143,6 @@ pub struct ReplayArgs {
     pub color: ColorArg,
 }
 
-const CHECK_EXAMPLES: &str = "Examples:
-  nflog-agent check --config /etc/nflog-agent/nflog-agent.toml   all that this configuration needs
-  nflog-agent check --group 7 --output json                      for programs: [{check, status, found, remedy}, ...]
-  nflog-agent check --group 7 -- --spool /var/lib/nflog-agent    any flag of run, after --
-  nflog-agent check --running                                    what the agent that runs can still do";
-
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
@@ -179,66 +179,6 @@ pub enum ReportArg {
     Text,
     /// JSON.
     Json,
-}
-
-const EXAMPLES: &str = "Examples:
-  # What the rule `nft add rule inet filter input log group 7` logs, as lines
-  sudo nflog-agent run --group 7
-  # What a command understands
-  nflog-agent run --help";
-
-const RUN_EXAMPLES: &str = "Examples:
-  # Lines on the terminal
-  sudo nflog-agent run --group 7
-  # To a collector; what it does not take waits on disk
-  sudo OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 \\
-      nflog-agent run --group 7 --spool /var/lib/nflog-agent
-  # In all pods' network namespaces, as JSON
-  sudo nflog-agent run --group 7 --netns-of-cgroup '/kubepods*' --output json
-  # As a configuration file says
-  sudo nflog-agent run --config /etc/nflog-agent/nflog-agent.toml";
-
-const RECORD_EXAMPLES: &str = "Examples:
-  # As tcpdump shows it
-  sudo nflog-agent record --group 7 - | tcpdump -nr -
-  # Into a file
-  sudo nflog-agent record --group 7 night.pcap";
-
-const REPLAY_EXAMPLES: &str = "Examples:
-  # What a configuration does with packets of last night
-  nflog-agent replay --config /etc/nflog-agent/nflog-agent.toml --output console night.pcap";
-
-const SCHEMA_EXAMPLES: &str = "Examples:
-  # For an editor that completes and checks TOML
-  nflog-agent config-schema > nflog-agent.schema.json
-  # Then as the first line of the configuration file
-  #:schema ./nflog-agent.schema.json";
-
-const COMPLETIONS_EXAMPLES: &str = "Examples:
-  # For all users of bash
-  nflog-agent completions bash | sudo tee /usr/share/bash-completion/completions/nflog-agent
-  # For this zsh, at once
-  source <(nflog-agent completions zsh)";
-
-const MAN_EXAMPLES: &str = "Examples:
-  # Read it
-  nflog-agent man | man -l -
-  # The pages of all commands
-  nflog-agent man --directory /usr/local/share/man/man1";
-
-/// The command line, with the exit codes below the examples of each help text.
-#[must_use]
-pub fn command() -> clap::Command {
-    with_exit_codes(Cli::command()).mut_subcommands(with_exit_codes)
-}
-
-fn with_exit_codes(command: clap::Command) -> clap::Command {
-    let codes = exit_codes::section();
-    let help = match command.get_after_help() {
-        Some(examples) => format!("{examples}\n\n{codes}"),
-        None => codes,
-    };
-    command.after_help(help)
 }
 
 /// Arguments of `man`.
