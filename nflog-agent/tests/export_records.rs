@@ -450,7 +450,7 @@ fn a_record_that_knows_nothing_says_so_and_no_more() {
     let groups = take(&mut encoder);
     let record = &groups[0].scope_logs[0].log_records[0];
     check_record(record, &sample);
-    assert_eq!(record.attributes.len(), 9, "{:?}", record.attributes);
+    assert_eq!(record.attributes.len(), 8, "{:?}", record.attributes);
     assert_eq!(body(record), "output not-ip none(unparsable)");
 }
 

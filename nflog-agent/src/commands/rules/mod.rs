@@ -1,6 +1,6 @@
 //! `rules`: firewall rules that feed the agent, printed, or put into a table of their own and removed again.
 //!
-//! Only table `inet nflog-agent` is ever changed, and only if it is ours: it has a chain [`nftables::MARK`]. It is replaced in one
+//! Only table `inet nflog-agent` is ever changed, and only if it is ours: it has a chain `nftables::MARK`. It is replaced in one
 //! transaction, so no packet sees half of it.
 
 mod arguments;

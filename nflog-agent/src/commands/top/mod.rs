@@ -1,7 +1,7 @@
 //! `top`: an agent whose records are counted and shown, live on a terminal or as plain text.
 //!
-//! Data flow: the agent's readers count into a [`tally`] each ([`tallier`]), which are added up in a basket; the thread of the view
-//! empties it once an interval into its [`model`], and shows that by [`view`] or [`plain`]. The view never makes a reader wait for
+//! Data flow: the agent's readers count into a `tally` each (`tallier`), which are added up in a basket; the thread of the view
+//! empties it once an interval into its `model`, and shows that by `view` or `plain`. The view never makes a reader wait for
 //! the terminal.
 
 mod arguments;
