@@ -105,8 +105,12 @@ fn an_agent_keeps_only_what_its_settings_need_in_each_of_its_threads() {
         "{readers}"
     );
     let network = report.found("capabilities-network");
+    // Before Linux 5.19 a map can be read without CAP_BPF only where programs of users are allowed.
+    let maps_alone = crate::support::kernel() < (5, 19)
+        && network.contains("threads keep CAP_BPF (")
+        && network.matches("CAP_").count() == 1;
     assert!(
-        network.ends_with("threads have none") && !network.starts_with('0'),
+        (network.ends_with("threads have none") || maps_alone) && !network.starts_with('0'),
         "{network}"
     );
     let ended = agent.stop();

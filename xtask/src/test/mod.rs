@@ -13,6 +13,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::artifacts;
+use crate::cross;
 use crate::dist;
 use crate::fuzz;
 use crate::paths;
@@ -48,6 +49,7 @@ const FAST: &[Step] = &[
     ("clippy, eBPF", lints::ebpf),
     ("tests on this kernel", cargo_tests::run_all),
     ("eBPF, x86-64 and arm64", registers::both),
+    ("agent for arm64", arm64),
     ("packages", packages),
     ("benchmarks run", benchmarks),
     ("docs", docs),
@@ -128,6 +130,11 @@ fn docs() -> Result<Counts> {
         .args(artifacts::WORKSPACE)
         .args(["--no-deps", "--lib"])
         .env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Counts::default())
+}
+
+fn arm64() -> Result<Counts> {
+    cross::check()?;
     Ok(Counts::default())
 }
 
