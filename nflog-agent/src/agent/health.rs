@@ -13,7 +13,7 @@ use crate::telemetry::endpoint::{self, Endpoint, Listen, Site};
 use crate::telemetry::health::{Beat, Health, Shortcoming};
 use crate::telemetry::metrics::{CounterFamily, Instrument};
 
-/// The exporter's task hangs if it does not move for so long: it wakes every five seconds.
+/// The exporter's task hangs if it does not move for so long: it wakes four times a second.
 const EXPORTER: Duration = Duration::from_secs(20);
 
 /// Takes the address. One that nobody asked for may be taken: a second agent on this host, say.

@@ -10,15 +10,12 @@ use std::os::fd::OwnedFd;
 use super::batch::Batch;
 use super::bind::{self, Bound};
 use super::config::Config;
-use super::effective::Effective;
 use super::error::{AdoptError, OpenError, RecvError};
-use super::generic_group::GenericGroup;
 use super::loss::{Account, Loss};
 use super::netns::Home;
 use super::procfs;
-use super::reader::{Nflog, buffer_size};
+use super::reader::{Nflog, Unbound};
 use super::socket::{NetlinkSocket, monotonic_ns};
-use super::waker::Waker;
 
 /// What the next reader of a socket needs to go on counting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,17 +87,19 @@ impl Nflog {
     fn adopt_here(config: &Config, socket: OwnedFd, handover: Option<&Handover>) -> Result<Self, AdoptError> {
         let home = Home::current().map_err(OpenError::from)?;
         let socket = look_at(socket, &home)?;
-        let waker = Waker::new().map_err(|source| OpenError::Socket { source })?;
-        let receive_buffer = bind::set_options(&socket, config)?;
-        let mut buffer = vec![0; buffer_size(config)].into_boxed_slice();
+        let mut unbound = Unbound::new(config, home, socket)?;
+        let Unbound {
+            home, socket, buffer, ..
+        } = &mut unbound;
+        let socket = &*socket;
         let mut bound = Bound {
             flags: config.flags(),
             // Not one that the earlier reader may have used: its answers can still be queued.
             sequence: u32::try_from(monotonic_ns() & 0xffff_ffff).unwrap_or_default(),
             ..Bound::default()
         };
-        let there = bind::adopt_groups(&socket, config, &home, &mut buffer, &mut bound)?;
-        let known = handover.cloned().unwrap_or_else(|| unknown(&socket));
+        let there = bind::adopt_groups(socket, config, home, buffer, &mut bound)?;
+        let known = handover.cloned().unwrap_or_else(|| unknown(socket));
         let mut account = Account::of_socket(&known);
         for &group in config.groups() {
             if there.contains(&group) {
@@ -111,30 +110,10 @@ impl Nflog {
         }
         for group in strangers(config, &known, socket.port_id()) {
             account.resume(group, &known);
-            bind::leave_group(&socket, group, &mut buffer, &mut bound)?;
+            bind::leave_group(socket, group, buffer, &mut bound)?;
             account.end(group);
         }
-        for _ in 0..bound.overruns {
-            account.enobufs();
-        }
-        let generic_group = config
-            .generic_group()
-            .then(|| GenericGroup::bind(home.clone()))
-            .transpose()?;
-        let groups = config.groups().to_vec();
-        Ok(Self {
-            config: config.clone(),
-            effective: Effective::read_back(config, groups, socket.port_id(), receive_buffer, bound.flags),
-            home,
-            socket,
-            buffer,
-            early: bound.early,
-            account,
-            waker,
-            generic_group,
-            last_empty_ns: None,
-            sequence: bound.sequence,
-        })
+        Ok(unbound.reader(config, bound, account)?)
     }
 
     /// Hands out what is queued and ends, without unbinding the groups: for a socket that somebody else holds a descriptor of, for

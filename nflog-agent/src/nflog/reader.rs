@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
-use super::bind::{self, Early};
+use super::bind::{self, Bound, Early};
 use super::config::{COPY_RANGE_MAX, Config};
 use super::effective::Effective;
 use super::error::{OpenError, RecvError};
@@ -35,6 +35,59 @@ pub struct Nflog {
     pub(super) sequence: u32,
 }
 
+/// A socket with its options set and what it takes to read it, before its groups are bound.
+pub(super) struct Unbound {
+    pub(super) home: Home,
+    pub(super) socket: NetlinkSocket,
+    pub(super) buffer: Box<[u8]>,
+    waker: Waker,
+    receive_buffer: u32,
+}
+
+impl Unbound {
+    pub(super) fn new(config: &Config, home: Home, socket: NetlinkSocket) -> Result<Self, OpenError> {
+        let waker = Waker::new().map_err(|source| OpenError::Socket { source })?;
+        let receive_buffer = bind::set_options(&socket, config)?;
+        Ok(Self {
+            home,
+            socket,
+            buffer: vec![0; buffer_size(config)].into_boxed_slice(),
+            waker,
+            receive_buffer,
+        })
+    }
+
+    /// The reader, once the groups are bound. `account`: of its groups, without what binding met.
+    pub(super) fn reader(
+        self,
+        config: &Config,
+        bound: Bound,
+        mut account: Account,
+    ) -> Result<Nflog, OpenError> {
+        for _ in 0..bound.overruns {
+            account.enobufs();
+        }
+        let generic_group = config
+            .generic_group()
+            .then(|| GenericGroup::bind(self.home.clone()))
+            .transpose()?;
+        let (groups, port_id) = (config.groups().to_vec(), self.socket.port_id());
+        Ok(Nflog {
+            config: config.clone(),
+            home: self.home,
+            effective: Effective::read_back(config, groups, port_id, self.receive_buffer, bound.flags),
+            socket: self.socket,
+            buffer: self.buffer,
+            early: bound.early,
+            account,
+            waker: self.waker,
+            generic_group,
+            last_empty_ns: None,
+            sequence: bound.sequence,
+        })
+    }
+}
+
 impl Nflog {
     /// Opens a socket in the namespace that `config` names, and binds its groups. Needs CAP_NET_ADMIN there; the capability
     /// can be dropped afterwards; then [`Nflog::close`] cannot unbind in order any more.
@@ -46,34 +99,12 @@ impl Nflog {
     }
 
     fn open_here(config: &Config) -> Result<Self, OpenError> {
-        let home = Home::current()?;
-        let waker = Waker::new().map_err(|source| OpenError::Socket { source })?;
-        let socket = bind::open_socket()?;
-        let receive_buffer = bind::set_options(&socket, config)?;
-        let mut buffer = vec![0; buffer_size(config)].into_boxed_slice();
-        let bound = bind::bind_groups(&socket, config, &home, &mut buffer)?;
-        let mut account = Account::new(config.groups());
-        for _ in 0..bound.overruns {
-            account.enobufs();
-        }
-        let generic_group = config
-            .generic_group()
-            .then(|| GenericGroup::bind(home.clone()))
-            .transpose()?;
-        let groups = config.groups().to_vec();
-        Ok(Self {
-            config: config.clone(),
-            home,
-            effective: Effective::read_back(config, groups, socket.port_id(), receive_buffer, bound.flags),
-            socket,
-            buffer,
-            early: bound.early,
-            account,
-            waker,
-            generic_group,
-            last_empty_ns: None,
-            sequence: bound.sequence,
-        })
+        let mut unbound = Unbound::new(config, Home::current()?, bind::open_socket()?)?;
+        let Unbound {
+            home, socket, buffer, ..
+        } = &mut unbound;
+        let bound = bind::bind_groups(socket, config, home, buffer)?;
+        unbound.reader(config, bound, Account::new(config.groups()))
     }
 
     /// The settings in effect, and where they differ from those asked for.

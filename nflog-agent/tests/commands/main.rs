@@ -7,6 +7,9 @@ mod config_schema;
 mod help;
 #[path = "../agent/otlp.rs"]
 mod otlp;
+#[allow(dead_code, reason = "shared with the tests of the agent")]
+#[path = "../agent/program.rs"]
+mod program;
 mod record;
 mod rules;
 #[path = "../support/mod.rs"]
@@ -14,14 +17,9 @@ mod support;
 mod top;
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// The binary: in a guest where the harness says, else the one cargo built.
-fn binary() -> PathBuf {
-    std::env::var_os("NFLOG_AGENT_BIN")
-        .map_or_else(|| env!("CARGO_BIN_EXE_nflog-agent").into(), PathBuf::from)
-}
+use program::binary;
 
 /// Runs the program to its end.
 fn nflog_agent<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Output {

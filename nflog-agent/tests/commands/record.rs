@@ -38,11 +38,7 @@ fn recording(netns: &Netns, file: &Path, more: &[&str]) -> Child {
         .spawn()
         .expect("the program starts");
     wait_for("the group to be bound", || {
-        let bound = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log"));
-        let mut groups = bound.as_deref().unwrap_or_default().lines();
-        groups
-            .any(|line| line.split_whitespace().next() == Some("7"))
-            .then_some(())
+        netns.bound_groups().contains(&7).then_some(())
     });
     child
 }

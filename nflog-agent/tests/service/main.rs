@@ -7,6 +7,7 @@
 mod support;
 
 mod flood;
+mod hung;
 mod manager;
 mod notify;
 #[allow(dead_code, reason = "shared with the tests of the agent")]

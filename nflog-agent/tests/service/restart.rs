@@ -245,13 +245,7 @@ fn groups_that_change_with_the_restart_are_bound_and_unbound() {
     assert_eq!(agent.stop().code, Some(0));
     burst(&netns, 0, 3);
     let agent = manager.start(&["--group", "7,9", "--netns", &path, "--output", "json"]);
-    let bound =
-        netns.run(|| std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log").unwrap());
-    let bound: Vec<_> = bound
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    assert_eq!(bound, ["7", "9"]);
+    assert_eq!(netns.bound_groups(), [7, 9]);
     burst(&netns, 3, 1);
     let groups = |group: u64| {
         let records = Seen::from_json(&agent.output());

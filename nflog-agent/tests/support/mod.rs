@@ -123,6 +123,14 @@ impl Netns {
             .unwrap_or_else(|| panic!("no rule with a counter and {tag} in:\n{rules}"))
     }
 
+    /// The groups that are bound inside, as the kernel lists them; none without NFLOG.
+    pub(crate) fn bound_groups(&self) -> Vec<u16> {
+        let listed = self.run(|| fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log"));
+        let listed = listed.unwrap_or_default();
+        let groups = listed.lines().filter_map(|line| line.split_whitespace().next());
+        groups.map(|group| group.parse().expect("a group")).collect()
+    }
+
     /// Runs a closure on a thread inside the namespace; sockets that it opens stay there, and so do processes.
     #[track_caller]
     pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {

@@ -11,6 +11,8 @@ mod alerts;
 mod dashboards;
 mod endpoint;
 mod expression;
+#[path = "../service/hung.rs"]
+mod hung;
 mod live;
 mod messages;
 mod otlp;
