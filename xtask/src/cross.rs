@@ -39,7 +39,9 @@ pub(crate) fn main() -> Result<()> {
 /// Compiles the agent for arm64, as far as there is no machine code yet: fast, and finds what does not hold there.
 pub(crate) fn check() -> Result<()> {
     setup::ensure_arm64(setup::Purpose::Run)?;
-    run(cargo("check")?.args(["--package", "nflog-agent", "--bin", "nflog-agent"]))
+    run(cargo("check")?
+        .args(["--package", "nflog-agent", "--bin", "nflog-agent"])
+        .args(["--no-default-features", "--features", "agent"]))
 }
 
 /// `cargo <verb>` for arm64.

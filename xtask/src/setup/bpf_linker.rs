@@ -42,6 +42,7 @@ pub(crate) fn ensure() -> Result<()> {
     requirements.extend(LIBRARIES);
     packages::ensure(&requirements)?;
     println!("setup: building bpf-linker {VERSION} for LLVM {llvm}");
+    // Unoptimised: what takes its time is LLVM, which is built already.
     run(cargo()
         .args([
             "install",
@@ -50,6 +51,7 @@ pub(crate) fn ensure() -> Result<()> {
             VERSION,
             "--locked",
             "--quiet",
+            "--debug",
             "--root",
         ])
         .arg(paths::tools())
