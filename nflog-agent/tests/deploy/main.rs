@@ -559,14 +559,7 @@ fn capability_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 fn assert_names_owners(user: u32, capabilities: &str) {
     let netns = Netns::new("caps");
     netns.nft("table inet t { chain out { type filter hook output priority 0; udp dport 9 log group 7; }; }");
-    // `sleep` must not inherit the socket, or it would hold it as well.
-    let script = "exec 3<>/dev/udp/127.0.0.1/9; while sleep 0.1 3>&-; do echo >&3; done";
-    let sender = netns
-        .command("bash")
-        .args(["-c", script])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let sender = sender(&netns);
     let (_directory, records) = scratch("records", "");
     let agent = netns
         .command("setpriv")
@@ -582,7 +575,7 @@ fn assert_names_owners(user: u32, capabilities: &str) {
         .stdout(fs::File::create(&records).unwrap())
         .spawn()
         .unwrap();
-    let (sender, mut agent) = (Running(sender), Running(agent));
+    let mut agent = Running(agent);
     let wanted = format!("\"process.pid\":{}", sender.0.id());
     wait_for("a record that names the sender", || {
         assert_eq!(agent.0.try_wait().unwrap(), None, "the agent ended");
@@ -603,6 +596,20 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A process that sends ten datagrams a second to port 9 of the loopback address.
+fn sender(netns: &Netns) -> Running {
+    // `sleep` must not inherit the socket, or it would hold it as well.
+    let script = "exec 3<>/dev/udp/127.0.0.1/9; while sleep 0.1 3>&-; do echo >&3; done";
+    let mut command = netns.command("bash");
+    Running(
+        command
+            .args(["-c", script])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    )
 }
 
 #[test]
