@@ -257,6 +257,22 @@ fn a_network_policy_lets_in_who_fetches_metrics_and_nobody_else() {
     );
 }
 
+#[test]
+fn an_empty_spool_is_none() {
+    for value in ["config.spool=", "config.spool=null"] {
+        let (ok, text) = template(&["--set", value]);
+        assert!(ok, "{text}");
+        let file = &one("ConfigMap", &text)["data"]["nflog-agent.toml"];
+        assert!(!file.as_str().unwrap().contains("spool"), "{value}: {file}");
+        let pod = &one("DaemonSet", &text)["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().unwrap();
+        assert!(
+            volumes.iter().all(|volume| volume["name"] != "spool"),
+            "{value}: {volumes:?}"
+        );
+    }
+}
+
 /// Values that are refused, and a word of what is said.
 const REFUSED: [(&[&str], &str); 9] = [
     (&["imag.tag=1"], "imag"),

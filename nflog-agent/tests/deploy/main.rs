@@ -283,8 +283,8 @@ fn the_collector_defines_what_its_pipelines_use_and_nothing_else() {
             "{pipeline}"
         );
     }
-    assert!(strings(&config["service"]["pipelines"]["logs"]["processors"]).contains(&"k8sattributes"));
-    let first = &config["processors"]["k8sattributes"]["pod_association"][0]["sources"][0];
+    assert!(strings(&config["service"]["pipelines"]["logs"]["processors"]).contains(&"k8s_attributes"));
+    let first = &config["processors"]["k8s_attributes"]["pod_association"][0]["sources"][0];
     assert_eq!(
         (&first["from"], &first["name"]),
         (&"resource_attribute".into(), &"k8s.pod.uid".into())
@@ -305,7 +305,7 @@ fn merge(config: &mut Value, over: Value) {
 
 #[test]
 fn each_backends_file_completes_the_collectors_configuration() {
-    for (backend, exporter) in [("loki", "otlphttp/loki"), ("elasticsearch", "elasticsearch")] {
+    for (backend, exporter) in [("loki", "otlp_http/loki"), ("elasticsearch", "elasticsearch")] {
         let mut config = collector_config();
         merge(
             &mut config,
@@ -318,7 +318,7 @@ fn each_backends_file_completes_the_collectors_configuration() {
         let processors = strings(&logs["processors"]);
         assert_eq!(
             (processors[0], processors[1]),
-            ("memory_limiter", "k8sattributes"),
+            ("memory_limiter", "k8s_attributes"),
             "{backend}"
         );
         assert_eq!(processors.last(), Some(&"batch"), "{backend}");
@@ -360,8 +360,8 @@ fn the_resource_has_what_backends_look_for() {
         let mentioned = read("collector/loki.yaml").contains(name) || name.starts_with("k8s.");
         assert!(mentioned, "{name}");
     }
-    // k8sattributes finds a pod by what the agent sends without any API.
-    let association = &collector_config()["processors"]["k8sattributes"]["pod_association"];
+    // k8s_attributes finds a pod by what the agent sends without any API.
+    let association = &collector_config()["processors"]["k8s_attributes"]["pod_association"];
     let names: Vec<_> = association
         .as_array()
         .unwrap()
@@ -522,6 +522,26 @@ fn all_files_name_the_same_group() {
     for line in logging.iter().filter(|line| !line.trim_start().starts_with('#')) {
         assert!(line.contains(&format!("group {GROUP} ")), "{line}");
     }
+}
+
+#[test]
+fn the_shipped_configuration_shows_every_key() {
+    let schema: Value = serde_json::from_str(&read("nflog-agent.schema.json")).unwrap();
+    let file = read("systemd/nflog-agent.toml");
+    let shown: BTreeSet<&str> = file
+        .lines()
+        .map(|line| line.trim_start_matches('#'))
+        .filter_map(|line| match line.split_once(" = ") {
+            Some((key, _)) => Some(key),
+            None => line
+                .strip_prefix("[[")
+                .or(line.strip_prefix('['))?
+                .split(']')
+                .next(),
+        })
+        .collect();
+    let missing: Vec<_> = keys(&schema["properties"]).difference(&shown).copied().collect();
+    assert_eq!(missing, [] as [&str; 0]);
 }
 
 #[test]

@@ -33,6 +33,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use block::{Block, blocks};
+use nflog_agent::telemetry::ledger::LossReason;
 use world::World;
 
 macro_rules! pages {
@@ -142,5 +143,14 @@ fn every_link_leads_somewhere() {
                 "{page}: {target} is not there"
             );
         }
+    }
+}
+
+#[test]
+fn troubleshooting_has_every_reason_for_a_loss() {
+    let page = read("nflog-agent/docs/troubleshooting.md");
+    let rows: String = page.lines().filter(|line| line.starts_with("| ")).collect();
+    for reason in LossReason::ALL {
+        assert!(rows.contains(reason.name()), "{}", reason.name());
     }
 }
