@@ -97,6 +97,7 @@ fn text(contents: &Contents, version: &str, tree: &Path) -> String {
          \n\
          %files\n\
          %dir %attr(0755, root, root) /etc/nflog-agent\n\
+         %dir %attr(0755, root, root) /usr/share/doc/nflog-agent\n\
          {}\n\
          \n\
          {SCRIPTS}",

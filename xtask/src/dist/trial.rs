@@ -231,6 +231,7 @@ fn redhat(first: &Dist, second: &Dist) -> Result<()> {
     root.expect_runs()?;
     rpm(&["--erase"], Path::new("nflog-agent"))?;
     root.expect_gone("usr/bin/nflog-agent")?;
+    root.expect_gone("usr/share/doc/nflog-agent")?;
     root.expect_gone(CONFIG)
 }
 

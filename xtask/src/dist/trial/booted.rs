@@ -50,8 +50,7 @@ exec env -i container=other /usr/lib/systemd/systemd --system --log-target=null 
 "#;
 
 /// Sends until it is told to stop. That nobody listens does not matter.
-const TRAFFIC: &str =
-    "exec 3<>/dev/udp/127.0.0.1/9; while [ -e /run/traffic ]; do echo >&3; sleep 0.002; done 2> /run/refused";
+const TRAFFIC: &str = "exec 3<>/dev/udp/127.0.0.1/9 2> /run/refused; while [ -e /run/traffic ]; do for _ in {1..20}; do echo >&3; done; sleep 0.01; done";
 
 const RULES: &str = "table inet trial {
     counter sent { }
