@@ -60,8 +60,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "openwrt",
-        source: "verdict, zone, in or out or forward: https://github.com/openwrt/firewall4/blob/597dc90fb71419c42c13c27fe24e3d350e6e33dc/root/usr/share/\
-                 firewall4/templates/zone-verdict.uc",
+        source: "verdict, zone, in or out or forward: https://github.com/openwrt/firewall4/blob/597dc90fb71419c42c13c27fe24e3d350e6e33dc/\
+                 root/usr/share/firewall4/templates/zone-verdict.uc",
         patterns: &[(
             r"(?P<action>accept|drop|reject) (?P<chain>\S+) (?:in|out|forward): ?",
             None,
