@@ -52,6 +52,7 @@ pages! {
     the_readme_does_what_it_says: "README.md",
     contributing_does_what_it_says: "CONTRIBUTING.md",
     the_quick_start_does_what_it_says: "nflog-agent/docs/quick-start.md",
+    the_guide_to_configuration_does_what_it_says: "nflog-agent/docs/configuration.md",
     nftables_recipes_log_what_they_say: "nflog-agent/docs/nftables.md",
     iptables_recipes_log_what_they_say: "nflog-agent/docs/iptables.md",
     the_guide_to_containers_does_what_it_says: "nflog-agent/docs/containers.md",
