@@ -135,7 +135,7 @@ fn monitors_find_the_pods_and_their_port() {
         let port = &container(&daemonset)["ports"][0];
         assert_eq!(endpoint["port"], port["name"]);
         let listen = variable(&daemonset, "NFLOG_AGENT_LISTEN");
-        assert_eq!(listen, format!("$(POD_IP):{}", port["containerPort"]));
+        assert_eq!(listen, format!("[$(POD_IP)]:{}", port["containerPort"]));
         for probe in ["livenessProbe", "readinessProbe"] {
             assert_eq!(
                 container(&daemonset)[probe]["httpGet"].get("host"),
