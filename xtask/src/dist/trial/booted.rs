@@ -139,9 +139,7 @@ impl Machine {
         };
         machine.init = wait("systemd as process 1", || machine.systemd())?;
         wait("systemd to have started", || {
-            let state = output(&mut machine.command(&["systemctl", "is-system-running"]));
-            // It answers with an error as long as it has not.
-            state.ok().filter(|state| state.trim() == "running")
+            succeeds(&mut machine.command(&["systemctl", "is-active", "basic.target"])).then_some(())
         })?;
         Ok(machine)
     }
