@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
+use crate::artifacts::Artifacts;
 use crate::paths;
 use crate::process::{self, in_workspace, output, run};
 use crate::setup;
@@ -24,16 +25,19 @@ enum Library {
     Debian(PathBuf),
 }
 
-/// Builds the release agent for arm64.
+/// Builds the release agent for arm64, and says where it is.
 pub(crate) fn main() -> Result<()> {
     setup::ensure(setup::Purpose::Run)?;
-    setup::ensure_arm64(setup::Purpose::Run)?;
-    run(cargo("build")?.args(["--package", "nflog-agent", "--bin", "nflog-agent", "--release"]))?;
-    let agent = paths::target()
-        .join(Arch::Arm64.target())
-        .join("release/nflog-agent");
-    println!("{}", agent.display());
+    println!("{}", build("release")?.display());
     Ok(())
+}
+
+/// Builds the agent for arm64 by one of cargo's profiles.
+pub(crate) fn build(profile: &str) -> Result<PathBuf> {
+    setup::ensure_arm64(setup::Purpose::Run)?;
+    let mut command = cargo("build")?;
+    command.args(["--package", "nflog-agent", "--bin", "nflog-agent"]);
+    Artifacts::of(command.args(["--profile", profile]))?.program("nflog-agent")
 }
 
 /// Compiles the agent for arm64, as far as there is no machine code yet: fast, and finds what does not hold there.

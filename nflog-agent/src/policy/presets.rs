@@ -23,17 +23,19 @@ pub struct Preset {
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "calico",
-        source: "projectcalico/calico, felix/rules/nflog_prefix.go, CalculateNFLOGPrefixStr: action (A, D, P or N), owner (P or R), direction (I or \
-                 E), index, |, name",
+        source: "https://github.com/projectcalico/calico/blob/77509300c29c70a22377de220340930ea4ac1e38/felix/rules/nflogprefix.go: action (A, D, P or \
+                 N), owner (P or R), direction (I or E), index, |, name; without index at the end of a tier, with neither where no profile matches",
         patterns: &[
-            (r"A[PR][IE](?P<id>\d+)\|(?P<policy>.+)", Some("accept")),
-            (r"D[PR][IE](?P<id>\d+)\|(?P<policy>.+)", Some("block")),
-            (r"[PN][PR][IE](?P<id>\d+)\|(?P<policy>.+)", Some("pass")),
+            (r"A[PR][IE](?P<id>\d+)?\|(?P<policy>.+)", Some("accept")),
+            (r"D[PR][IE](?P<id>\d+)?\|(?P<policy>.+)", Some("block")),
+            (r"DR[IE]", Some("block")),
+            (r"[PN][PR][IE](?P<id>\d+)?\|(?P<policy>.+)", Some("pass")),
         ],
     },
     Preset {
         name: "firewalld",
-        source: "firewalld, LogDenied in firewalld.conf(5): src/firewall/core/nftables.py and ipXtables.py, log prefixes CHAIN_TARGET",
+        source: "LogDenied in firewalld.conf(5), prefixes CHAIN_TARGET: \
+                 https://github.com/firewalld/firewalld/blob/95d2c2e7a4f0eb371291bc81c899ba33d2da460b/src/firewall/core/nftables.py",
         patterns: &[
             (
                 r"(?P<chain>filter_(?:IN|OUT|FWD|FWDI|FWDO)_(?P<policy>.+))_(?P<action>ACCEPT|DROP|REJECT): ?",
@@ -52,12 +54,14 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "kube-router",
-        source: "cloudnativelabs/kube-router, pkg/controllers/netpol: --nflog-prefix \"DROP by policy NAMESPACE/NAME\"",
+        source: "k3s's kube-router, \"DROP by policy NAMESPACE/NAME\": https://github.com/k3s-io/k3s/issues/6351. kube-router itself gives no prefix: \
+                 https://github.com/cloudnativelabs/kube-router/blob/ac3d5df9fc5129e66d91d023c902bf51ee44258c/pkg/controllers/netpol/pod.go",
         patterns: &[(r"(?P<action>ACCEPT|DROP|REJECT) by policy (?P<policy>\S+)", None)],
     },
     Preset {
         name: "openwrt",
-        source: "openwrt/firewall4, root/usr/share/firewall4/templates/zone-verdict.uc: verdict, zone, in or out or forward",
+        source: "verdict, zone, in or out or forward: https://github.com/openwrt/firewall4/blob/597dc90fb71419c42c13c27fe24e3d350e6e33dc/\
+                 root/usr/share/firewall4/templates/zone-verdict.uc",
         patterns: &[(
             r"(?P<action>accept|drop|reject) (?P<chain>\S+) (?:in|out|forward): ?",
             None,
@@ -65,7 +69,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "proxmox",
-        source: "proxmox/pve-firewall, src/PVE/Firewall.pm: NFLOG --nflog-prefix \":VMID:LEVEL:CHAIN: MESSAGE\"",
+        source: "--nflog-prefix \":VMID:LEVEL:CHAIN: MESSAGE\", get_log_rule_base in \
+                 https://github.com/proxmox/pve-firewall/blob/fc1f1de97e005b3d84dca3c4723708b24ba2219f/src/PVE/Firewall.pm",
         patterns: &[(
             r":\d+:\d+:(?P<chain>[^:\s]+): (?:policy )?(?P<action>[A-Za-z]+):?(?: .*)?",
             None,
@@ -81,7 +86,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "ufw",
-        source: "ufw, src/backend_iptables.py and conf/before.rules: --log-prefix \"[UFW BLOCK] \" and the like",
+        source: "Debian's ufw 0.36.2-1, ufw/backend_iptables.py and iptables/user.rules: --log-prefix \"[UFW BLOCK] \" and the like",
         patterns: &[
             (r"\[UFW (?P<action>ALLOW|BLOCK|AUDIT)(?: INVALID)?\]", None),
             (r"\[UFW LIMIT (?P<action>BLOCK)\]", None),
@@ -89,8 +94,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "vyos",
-        source: "vyos/vyos-1x, python/vyos/firewall.py, parse_rule: [FAMILY-HOOK-NAME-RULE-ACTION], the action by its first letter. R stands for \
-                 reject and for return, so it gives no action",
+        source: "[FAMILY-HOOK-NAME-RULE-ACTION], the action by its first letter; R stands for reject and for return, so it gives no action: parse_rule in \
+                 https://github.com/vyos/vyos-1x/blob/e846d2c1500df83742eb803684980396857cc0f1/python/vyos/firewall.py",
         patterns: &[
             (
                 r"\[(?:ipv4|ipv6|bri)-(?P<chain>.+)-(?P<id>\d+|default)-A\]",
@@ -173,6 +178,9 @@ mod tests {
             ["block", "", "12", "gnp/deny-all"],
         ),
         ("calico", "PRE999|kns.default", ["pass", "", "999", "kns.default"]),
+        ("calico", "DPI|default", ["block", "", "", "default"]),
+        ("calico", "PPE|platform", ["pass", "", "", "platform"]),
+        ("calico", "DRE", ["block", "", "", ""]),
         (
             "firewalld",
             "filter_IN_public_REJECT: ",

@@ -73,9 +73,20 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, ListenError> {
         match text.trim() {
             "off" => Ok(Self::Off),
-            address => Ok(Self::At(address.parse().map_err(|_| ListenError)?)),
+            address => address
+                .parse()
+                .ok()
+                .or_else(|| bracketed(address))
+                .map(Self::At)
+                .ok_or(ListenError),
         }
     }
+}
+
+/// `[10.0.0.1]:6356`: so a manifest can write the address of a pod, which it does not know the family of.
+fn bracketed(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.strip_prefix('[')?.split_once("]:")?;
+    Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?))
 }
 
 /// The address cannot be had.
@@ -299,7 +310,17 @@ mod tests {
         assert_eq!("off".parse(), Ok(Listen::Off));
         assert_eq!("127.0.0.1:6356".parse(), Ok(Listen::At(DEFAULT)));
         assert_eq!("[::1]:9".parse(), Ok(Listen::At("[::1]:9".parse().unwrap())));
-        for wrong in ["", "on", "localhost:6356", "127.0.0.1", "6356", ":6356"] {
+        assert_eq!("[127.0.0.1]:6356".parse(), Ok(Listen::At(DEFAULT)));
+        for wrong in [
+            "",
+            "on",
+            "localhost:6356",
+            "127.0.0.1",
+            "6356",
+            ":6356",
+            "[127.0.0.1]",
+            "[x]:1",
+        ] {
             let error = wrong.parse::<Listen>().unwrap_err().to_string();
             assert!(
                 error.contains("127.0.0.1:6356") && error.contains("off"),

@@ -23,7 +23,7 @@ const KEYS: [(&str, &[&str]); 7] = [
         &["check_interval", "limit_percentage", "spike_limit_percentage"],
     ),
     (
-        "processors.k8sattributes",
+        "processors.k8s_attributes",
         &["extract.metadata", "filter.node_from_env_var", "pod_association"],
     ),
     (
@@ -40,7 +40,7 @@ const KEYS: [(&str, &[&str]); 7] = [
             "protocol.otlp.retry_on_failure.enabled",
         ],
     ),
-    ("exporters.otlphttp", &["endpoint", "compression", "timeout"]),
+    ("exporters.otlp_http", &["endpoint", "compression", "timeout"]),
     ("extensions.health_check", &["endpoint"]),
     (
         "extensions.file_storage",
@@ -140,6 +140,17 @@ fn the_collectors_have_only_keys_that_are_documented() {
     );
 }
 
+#[test]
+fn all_collectors_are_of_one_version() {
+    let image = |file: &str, kind: &str| {
+        let workload = object(file, kind);
+        workload["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+    };
+    let single = image("kubernetes/collector.yaml", "Deployment");
+    assert_eq!(image(NODE, "DaemonSet"), single);
+    assert_eq!(image(GATEWAY, "StatefulSet"), single);
+}
+
 /// The queue of the file's exporter.
 fn queue(config: &Value) -> &Value {
     let exporters = config["exporters"].as_object().unwrap();
@@ -211,7 +222,7 @@ fn records_find_their_way_from_agent_to_gateway() {
         assert!(endpoint.ends_with(&format!(":{port}")), "{endpoint} and {port}");
     }
     // Only this node's pods, known by the UID that the agent reads.
-    let enrich = &node["processors"]["k8sattributes"];
+    let enrich = &node["processors"]["k8s_attributes"];
     assert_eq!(enrich["filter"]["node_from_env_var"], "K8S_NODE_NAME");
     assert_eq!(enrich["pod_association"][0]["sources"][0]["name"], "k8s.pod.uid");
     let source = serde_json::json!([{"sources": [{"from": "resource_attribute", "name": "k8s.pod.uid"}]}]);

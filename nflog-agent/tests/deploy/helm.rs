@@ -135,7 +135,7 @@ fn monitors_find_the_pods_and_their_port() {
         let port = &container(&daemonset)["ports"][0];
         assert_eq!(endpoint["port"], port["name"]);
         let listen = variable(&daemonset, "NFLOG_AGENT_LISTEN");
-        assert_eq!(listen, format!("$(POD_IP):{}", port["containerPort"]));
+        assert_eq!(listen, format!("[$(POD_IP)]:{}", port["containerPort"]));
         for probe in ["livenessProbe", "readinessProbe"] {
             assert_eq!(
                 container(&daemonset)[probe]["httpGet"].get("host"),
@@ -255,6 +255,22 @@ fn a_network_policy_lets_in_who_fetches_metrics_and_nobody_else() {
         file.as_str().unwrap().contains("netns = \"/proc/1/ns/net\""),
         "{file}"
     );
+}
+
+#[test]
+fn an_empty_spool_is_none() {
+    for value in ["config.spool=", "config.spool=null"] {
+        let (ok, text) = template(&["--set", value]);
+        assert!(ok, "{text}");
+        let file = &one("ConfigMap", &text)["data"]["nflog-agent.toml"];
+        assert!(!file.as_str().unwrap().contains("spool"), "{value}: {file}");
+        let pod = &one("DaemonSet", &text)["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().unwrap();
+        assert!(
+            volumes.iter().all(|volume| volume["name"] != "spool"),
+            "{value}: {volumes:?}"
+        );
+    }
 }
 
 /// Values that are refused, and a word of what is said.

@@ -283,8 +283,8 @@ fn the_collector_defines_what_its_pipelines_use_and_nothing_else() {
             "{pipeline}"
         );
     }
-    assert!(strings(&config["service"]["pipelines"]["logs"]["processors"]).contains(&"k8sattributes"));
-    let first = &config["processors"]["k8sattributes"]["pod_association"][0]["sources"][0];
+    assert!(strings(&config["service"]["pipelines"]["logs"]["processors"]).contains(&"k8s_attributes"));
+    let first = &config["processors"]["k8s_attributes"]["pod_association"][0]["sources"][0];
     assert_eq!(
         (&first["from"], &first["name"]),
         (&"resource_attribute".into(), &"k8s.pod.uid".into())
@@ -305,7 +305,7 @@ fn merge(config: &mut Value, over: Value) {
 
 #[test]
 fn each_backends_file_completes_the_collectors_configuration() {
-    for (backend, exporter) in [("loki", "otlphttp/loki"), ("elasticsearch", "elasticsearch")] {
+    for (backend, exporter) in [("loki", "otlp_http/loki"), ("elasticsearch", "elasticsearch")] {
         let mut config = collector_config();
         merge(
             &mut config,
@@ -318,7 +318,7 @@ fn each_backends_file_completes_the_collectors_configuration() {
         let processors = strings(&logs["processors"]);
         assert_eq!(
             (processors[0], processors[1]),
-            ("memory_limiter", "k8sattributes"),
+            ("memory_limiter", "k8s_attributes"),
             "{backend}"
         );
         assert_eq!(processors.last(), Some(&"batch"), "{backend}");
@@ -360,8 +360,8 @@ fn the_resource_has_what_backends_look_for() {
         let mentioned = read("collector/loki.yaml").contains(name) || name.starts_with("k8s.");
         assert!(mentioned, "{name}");
     }
-    // k8sattributes finds a pod by what the agent sends without any API.
-    let association = &collector_config()["processors"]["k8sattributes"]["pod_association"];
+    // k8s_attributes finds a pod by what the agent sends without any API.
+    let association = &collector_config()["processors"]["k8s_attributes"]["pod_association"];
     let names: Vec<_> = association
         .as_array()
         .unwrap()
@@ -525,6 +525,19 @@ fn all_files_name_the_same_group() {
 }
 
 #[test]
+fn the_shipped_configuration_shows_every_key() {
+    let schema: Value = serde_json::from_str(&read("nflog-agent.schema.json")).unwrap();
+    let file = read("systemd/nflog-agent.toml");
+    // `#key = …`, `[table]` or `#[[table]]`; prose is behind `# `.
+    let shown: BTreeSet<&str> = file
+        .lines()
+        .filter_map(|line| line.trim_start_matches(['#', '[']).split([' ', ']', '.']).next())
+        .collect();
+    let missing: Vec<_> = keys(&schema["properties"]).difference(&shown).copied().collect();
+    assert_eq!(missing, [] as [&str; 0]);
+}
+
+#[test]
 fn the_agent_understands_the_arguments_it_is_started_with() {
     let daemonset = object("DaemonSet", "nflog-agent");
     let in_pod = strings(&daemonset["spec"]["template"]["spec"]["containers"][0]["args"]);
@@ -559,14 +572,7 @@ fn capability_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 fn assert_names_owners(user: u32, capabilities: &str) {
     let netns = Netns::new("caps");
     netns.nft("table inet t { chain out { type filter hook output priority 0; udp dport 9 log group 7; }; }");
-    // `sleep` must not inherit the socket, or it would hold it as well.
-    let script = "exec 3<>/dev/udp/127.0.0.1/9; while sleep 0.1 3>&-; do echo >&3; done";
-    let sender = netns
-        .command("bash")
-        .args(["-c", script])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let sender = sender(&netns);
     let (_directory, records) = scratch("records", "");
     let agent = netns
         .command("setpriv")
@@ -582,7 +588,7 @@ fn assert_names_owners(user: u32, capabilities: &str) {
         .stdout(fs::File::create(&records).unwrap())
         .spawn()
         .unwrap();
-    let (sender, mut agent) = (Running(sender), Running(agent));
+    let mut agent = Running(agent);
     let wanted = format!("\"process.pid\":{}", sender.0.id());
     wait_for("a record that names the sender", || {
         assert_eq!(agent.0.try_wait().unwrap(), None, "the agent ended");
@@ -603,6 +609,20 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A process that sends ten datagrams a second to port 9 of the loopback address.
+fn sender(netns: &Netns) -> Running {
+    // `sleep` must not inherit the socket, or it would hold it as well.
+    let script = "exec 3<>/dev/udp/127.0.0.1/9; while sleep 0.1 3>&-; do echo >&3; done";
+    let mut command = netns.command("bash");
+    Running(
+        command
+            .args(["-c", script])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    )
 }
 
 #[test]

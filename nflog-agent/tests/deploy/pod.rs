@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::Running;
 use super::helm::{one, template};
 use super::program::{Agent, binary};
+use super::sender;
 use super::support::{Netns, wait_for};
 use super::tools::{deploy, read, strings, verdict};
 
@@ -269,15 +269,7 @@ impl Pod {
 
     /// Waits for a record that names a process of this machine which sends, and stops the pod.
     fn names_owners_and_stops(mut self, netns: &Netns) {
-        // `sleep` must not inherit the socket, or it would hold it as well.
-        let script = "exec 3<>/dev/udp/127.0.0.1/9; while sleep 0.1 3>&-; do echo >&3; done";
-        let sender = netns
-            .command("bash")
-            .args(["-c", script])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let sender = Running(sender);
+        let sender = sender(netns);
         self.agent.wait_until_said("reading group 7");
         let wanted = format!("\"process.pid\":{},", sender.0.id());
         wait_for("a record that names the sender", || {

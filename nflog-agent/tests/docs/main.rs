@@ -33,6 +33,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use block::{Block, blocks};
+use nflog_agent::telemetry::ledger::LossReason;
 use world::World;
 
 macro_rules! pages {
@@ -51,6 +52,7 @@ pages! {
     the_readme_does_what_it_says: "README.md",
     contributing_does_what_it_says: "CONTRIBUTING.md",
     the_quick_start_does_what_it_says: "nflog-agent/docs/quick-start.md",
+    the_guide_to_configuration_does_what_it_says: "nflog-agent/docs/configuration.md",
     nftables_recipes_log_what_they_say: "nflog-agent/docs/nftables.md",
     iptables_recipes_log_what_they_say: "nflog-agent/docs/iptables.md",
     the_guide_to_containers_does_what_it_says: "nflog-agent/docs/containers.md",
@@ -142,5 +144,14 @@ fn every_link_leads_somewhere() {
                 "{page}: {target} is not there"
             );
         }
+    }
+}
+
+#[test]
+fn troubleshooting_has_every_reason_for_a_loss() {
+    let page = read("nflog-agent/docs/troubleshooting.md");
+    let rows: String = page.lines().filter(|line| line.starts_with("| ")).collect();
+    for reason in LossReason::ALL {
+        assert!(rows.contains(reason.name()), "{}", reason.name());
     }
 }

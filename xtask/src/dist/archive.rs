@@ -6,18 +6,18 @@ use anyhow::Result;
 
 use super::contents::Contents;
 use super::epoch::Epoch;
-use crate::arch::Arch;
+use super::release::Release;
 use crate::process::run;
 
-/// `nflog-agent-VERSION-x86_64-linux.tar.gz`, with the tree as the packages install it.
+/// `nflog-agent-VERSION-ARCH-linux.tar.gz`, with the tree as the packages install it.
 pub(super) fn build(
     contents: &Contents,
-    version: &str,
+    release: Release<'_>,
     epoch: &Epoch,
     work: &Path,
     place: &Path,
 ) -> Result<PathBuf> {
-    let name = format!("nflog-agent-{version}-{}-linux", Arch::X86_64.rustc());
+    let name = release.archive();
     let staging = work.join("archive");
     contents.write(&staging.join(&name), epoch)?;
     let archive = place.join(format!("{name}.tar.gz"));

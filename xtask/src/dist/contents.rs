@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::epoch::Epoch;
+use super::release::Program;
 use crate::paths;
 use crate::process::{bytes, run};
 
@@ -45,10 +46,15 @@ const MODE_FILE: &str = "0644";
 const MODE_SECRET: &str = "0600";
 
 impl Contents {
-    /// Those of a program that runs here.
-    pub(super) fn of(program: &Path, work: &Path, epoch: &Epoch) -> Result<Self> {
+    /// Those of a program.
+    pub(super) fn of(program: &Program, work: &Path, epoch: &Epoch) -> Result<Self> {
         let mut all = Self { items: Vec::new() };
-        all.add("usr/bin/nflog-agent", MODE_PROGRAM, Kind::Plain, read(program)?);
+        all.add(
+            "usr/bin/nflog-agent",
+            MODE_PROGRAM,
+            Kind::Plain,
+            read(&program.path)?,
+        );
         for (from, to, mode, kind) in [
             (
                 "deploy/systemd/nflog-agent.service",
@@ -110,20 +116,20 @@ impl Contents {
         });
     }
 
-    fn add_completions(&mut self, program: &Path) -> Result<()> {
+    fn add_completions(&mut self, program: &Program) -> Result<()> {
         for (shell, path) in [
             ("bash", "usr/share/bash-completion/completions/nflog-agent"),
             ("fish", "usr/share/fish/vendor_completions.d/nflog-agent.fish"),
             ("zsh", "usr/share/zsh/site-functions/_nflog-agent"),
         ] {
-            let script = bytes(Command::new(program).args(["completions", shell]))?;
+            let script = bytes(program.command().args(["completions", shell]))?;
             self.add(path, MODE_FILE, Kind::Plain, script);
         }
         Ok(())
     }
 
-    fn add_manual_pages(&mut self, program: &Path, directory: &Path, epoch: &Epoch) -> Result<()> {
-        run(Command::new(program).args(["man", "--directory"]).arg(directory))?;
+    fn add_manual_pages(&mut self, program: &Program, directory: &Path, epoch: &Epoch) -> Result<()> {
+        run(program.command().args(["man", "--directory"]).arg(directory))?;
         let mut pages = 0;
         for page in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
             let page = page?.path();

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::contents::{Contents, Kind, settle, write};
 use super::epoch::Epoch;
+use super::release::Release;
 use crate::process::run;
 
 const POSTINST: &str = "#!/bin/sh
@@ -36,10 +37,10 @@ if [ \"$1\" = purge ]; then
 fi
 ";
 
-/// `nflog-agent_VERSION-1_amd64.deb`.
+/// `nflog-agent_VERSION-1_ARCH.deb`.
 pub(super) fn build(
     contents: &Contents,
-    version: &str,
+    release: Release<'_>,
     epoch: &Epoch,
     work: &Path,
     place: &Path,
@@ -51,7 +52,7 @@ pub(super) fn build(
     );
     contents.write(&staging, epoch)?;
     let control = staging.join("DEBIAN");
-    write(&control.join("control"), fields(version).as_bytes(), "0644")?;
+    write(&control.join("control"), fields(release).as_bytes(), "0644")?;
     let mut kept = contents.paths(Kind::Config).join("\n");
     kept.push('\n');
     write(&control.join("conffiles"), kept.as_bytes(), "0644")?;
@@ -59,7 +60,7 @@ pub(super) fn build(
         write(&control.join(name), script.as_bytes(), "0755")?;
     }
     settle(&staging, epoch)?;
-    let package = place.join(format!("nflog-agent_{version}-1_amd64.deb"));
+    let package = place.join(release.deb());
     run(epoch
         .command("dpkg-deb")
         .args(["--root-owner-group", "-Zxz", "--build"])
@@ -68,11 +69,12 @@ pub(super) fn build(
     Ok(package)
 }
 
-fn fields(version: &str) -> String {
+fn fields(Release { version, arch }: Release<'_>) -> String {
+    let arch = arch.debian();
     format!(
         "Package: nflog-agent\n\
          Version: {version}-1\n\
-         Architecture: amd64\n\
+         Architecture: {arch}\n\
          Maintainer: The nflog-agent authors <nflog-agent@example.invalid>\n\
          Section: net\n\
          Priority: optional\n\

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::contents::{Contents, Kind};
 use super::epoch::Epoch;
-use crate::arch::Arch;
+use super::release::Release;
 use crate::process::run;
 
 /// What other systems do by macros that are theirs.
@@ -32,10 +32,10 @@ fi
 exit 0
 ";
 
-/// `nflog-agent-VERSION-1.x86_64.rpm`.
+/// `nflog-agent-VERSION-1.ARCH.rpm`.
 pub(super) fn build(
     contents: &Contents,
-    version: &str,
+    release: Release<'_>,
     epoch: &Epoch,
     work: &Path,
     place: &Path,
@@ -43,10 +43,10 @@ pub(super) fn build(
     let tree = work.join("rpm-tree");
     contents.write(&tree, epoch)?;
     let spec = work.join("nflog-agent.spec");
-    fs::write(&spec, text(contents, version, &tree))
+    fs::write(&spec, text(contents, release.version, &tree))
         .with_context(|| format!("cannot write {}", spec.display()))?;
     let mut rpmbuild = epoch.command("rpmbuild");
-    rpmbuild.args(["-bb", "--quiet", "--target", Arch::X86_64.rustc()]);
+    rpmbuild.args(["-bb", "--quiet", "--target", release.arch.rustc()]);
     for (name, value) in [
         ("_topdir", work.join("rpm").display().to_string()),
         ("_rpmdir", place.display().to_string()),
@@ -65,8 +65,7 @@ pub(super) fn build(
         rpmbuild.arg("--define").arg(format!("{name} {value}"));
     }
     run(rpmbuild.arg(&spec))?;
-    let name = format!("nflog-agent-{version}-1.{}.rpm", Arch::X86_64.rustc());
-    Ok(place.join(name))
+    Ok(place.join(release.rpm()))
 }
 
 fn text(contents: &Contents, version: &str, tree: &Path) -> String {
@@ -98,6 +97,7 @@ fn text(contents: &Contents, version: &str, tree: &Path) -> String {
          \n\
          %files\n\
          %dir %attr(0755, root, root) /etc/nflog-agent\n\
+         %dir %attr(0755, root, root) /usr/share/doc/nflog-agent\n\
          {}\n\
          \n\
          {SCRIPTS}",

@@ -15,15 +15,16 @@ use cyclonedx_bom::prelude::{Bom, DateTime, Purl, SpecVersion, Validate as _};
 use serde::Deserialize;
 
 use super::epoch::Epoch;
-use crate::artifacts::TARGET;
+use super::release::Release;
+use crate::arch::Arch;
 use crate::process::{cargo, output};
 
 /// What is shipped, and what is built into it although it is no dependency.
 const ROOTS: [&str; 2] = ["nflog-agent", "nflog-ebpf"];
 
 /// Writes `nflog-agent-VERSION.cdx.json`.
-pub(super) fn write(version: &str, epoch: &Epoch, place: &Path) -> Result<PathBuf> {
-    let graph = Graph::read()?;
+pub(super) fn write(Release { version, arch }: Release<'_>, epoch: &Epoch, place: &Path) -> Result<PathBuf> {
+    let graph = Graph::read(arch)?;
     let used = graph.used()?;
     let mut components = Vec::new();
     let mut program = None;
@@ -105,13 +106,13 @@ impl Node {
 }
 
 impl Graph {
-    fn read() -> Result<Self> {
+    fn read(arch: Arch) -> Result<Self> {
         let text = output(cargo().args([
             "metadata",
             "--locked",
             "--format-version=1",
             "--filter-platform",
-            TARGET,
+            arch.target(),
         ]))?;
         serde_json::from_str(&text).context("unexpected answer of cargo metadata")
     }

@@ -2,6 +2,8 @@
 //!
 //! The program is that of the tests, so nothing is built for this. The roots have a shell, for the packages' scripts, and no C library.
 
+mod booted;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::contents::write;
 use super::make;
+use super::release::{Program, Release};
+use crate::arch::Arch;
 use crate::paths::{self, find_program};
 use crate::process::{output, render, run};
 use crate::vm::remove_directory;
@@ -18,6 +22,9 @@ use crate::vm::remove_directory;
 /// A configuration file, and what an administrator writes into it.
 const CONFIG: &str = "etc/nflog-agent/nflog-agent.toml";
 const CHANGED: &str = "group = [9]\n";
+
+/// Where programs for arm64 find what runs them.
+const EMULATOR: &str = "bin/qemu";
 
 /// What is installed where, and its mode.
 const INSTALLED: [(&str, u32); 6] = [
@@ -31,36 +38,44 @@ const INSTALLED: [(&str, u32); 6] = [
 
 /// One version of everything.
 struct Dist {
-    program: PathBuf,
+    program: Program,
     place: PathBuf,
     version: &'static str,
 }
 
 impl Dist {
-    fn make(program: &Path, version: &'static str, name: &str) -> Result<Self> {
+    fn make(program: &Program, version: &'static str, name: &str) -> Result<Self> {
         let place = home().join(name);
         remove_directory(&place)?;
         make(program, version, &place)?;
         Ok(Self {
-            program: program.to_owned(),
+            program: program.clone(),
             place,
             version,
         })
     }
 
+    fn release(&self) -> Release<'_> {
+        Release {
+            version: self.version,
+            arch: self.program.arch,
+        }
+    }
+
     fn deb(&self) -> PathBuf {
-        self.place
-            .join(format!("nflog-agent_{}-1_amd64.deb", self.version))
+        self.place.join(self.release().deb())
     }
 
     fn rpm(&self) -> PathBuf {
-        self.place
-            .join(format!("nflog-agent-{}-1.x86_64.rpm", self.version))
+        self.place.join(self.release().rpm())
     }
 }
 
-/// A root directory with a shell and nothing else.
-struct Root(PathBuf);
+/// A root directory with a shell and nothing else but, for programs of another architecture, what runs them.
+struct Root {
+    directory: PathBuf,
+    arch: Arch,
+}
 
 type Trial = (&'static str, fn(&Dist, &Dist) -> Result<()>);
 
@@ -72,12 +87,22 @@ const TRIALS: [Trial; 5] = [
     ("archive: unpack and run", archive),
 ];
 
+const BOOTED: Trial = (
+    "deb under systemd: start, restart, reload, upgrade and purge, and no packet lost",
+    booted::systemd,
+);
+
 /// Tries everything with packages of a program; returns how many trials passed and failed.
-pub(crate) fn run_all(program: &Path) -> Result<(usize, usize)> {
+pub(crate) fn run_all(program: &Program) -> Result<(usize, usize)> {
     let first = Dist::make(program, env!("CARGO_PKG_VERSION"), "first")?;
     let second = Dist::make(program, "99.0.0", "second")?;
+    let mut trials = TRIALS.to_vec();
+    match program.arch {
+        Arch::X86_64 => trials.push(BOOTED),
+        Arch::Arm64 => println!("SKIPPED {}: this machine's kernel is for x86-64", BOOTED.0),
+    }
     let mut failed = 0;
-    for (name, trial) in TRIALS {
+    for (name, trial) in &trials {
         match trial(&first, &second) {
             Ok(()) => println!("ok      {name}"),
             Err(error) => {
@@ -86,7 +111,7 @@ pub(crate) fn run_all(program: &Path) -> Result<(usize, usize)> {
             }
         }
     }
-    Ok((TRIALS.len() - failed, failed))
+    Ok((trials.len() - failed, failed))
 }
 
 fn home() -> PathBuf {
@@ -139,16 +164,20 @@ fn checked(first: &Dist, _: &Dist) -> Result<()> {
 }
 
 fn debian(first: &Dist, second: &Dist) -> Result<()> {
-    let root = Root::new("deb")?;
-    for file in ["info/format", "status", "available"] {
-        let content: &[u8] = if file == "info/format" { b"1\n" } else { b"" };
-        write(&root.path("var/lib/dpkg").join(file), content, "0644")?;
+    let root = Root::new("deb", first.program.arch)?;
+    for (file, content) in [
+        ("info/format", "1\n"),
+        ("status", ""),
+        ("available", ""),
+        ("arch", "amd64\narm64\n"),
+    ] {
+        write(&root.path("var/lib/dpkg").join(file), content.as_bytes(), "0644")?;
     }
     let dpkg = |arguments: &[&str], package: &Path| {
         // As without a terminal: a file that the administrator has changed stays.
         let mut command = Command::new("dpkg");
         command
-            .arg(format!("--root={}", root.0.display()))
+            .arg(format!("--root={}", root.directory.display()))
             .arg("--force-confold");
         run(command.args(arguments).arg(package))
     };
@@ -184,52 +213,60 @@ fn redhat(first: &Dist, second: &Dist) -> Result<()> {
             "{path} is not in\n{listed}"
         );
     }
-    let root = Root::new("rpm")?;
+    let root = Root::new("rpm", first.program.arch)?;
     let rpm = |arguments: &[&str], package: &Path| {
         let mut command = Command::new("rpm");
         command
             .arg("--root")
-            .arg(&root.0)
+            .arg(&root.directory)
             .args(["--nodeps", "--nosignature"]);
         run(command.args(arguments).arg(package))
     };
-    rpm(&["--install"], &package)?;
+    rpm(&["--ignorearch", "--install"], &package)?;
     root.expect_installed()?;
     rpm(&["--verify"], Path::new("nflog-agent"))?;
     root.change_config()?;
-    rpm(&["--upgrade"], &second.rpm())?;
+    rpm(&["--ignorearch", "--upgrade"], &second.rpm())?;
     root.expect_changed_config()?;
     root.expect_runs()?;
     rpm(&["--erase"], Path::new("nflog-agent"))?;
     root.expect_gone("usr/bin/nflog-agent")?;
+    root.expect_gone("usr/share/doc/nflog-agent")?;
     root.expect_gone(CONFIG)
 }
 
 fn archive(first: &Dist, _: &Dist) -> Result<()> {
-    let root = Root::new("archive")?;
-    let archive = first
-        .place
-        .join(format!("nflog-agent-{}-x86_64-linux.tar.gz", first.version));
+    let root = Root::new("archive", first.program.arch)?;
+    let archive = first.place.join(format!("{}.tar.gz", first.release().archive()));
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--strip-components=1", "--file"])
         .arg(archive);
-    run(tar.arg("--directory").arg(&root.0))?;
+    run(tar.arg("--directory").arg(&root.directory))?;
     root.expect_installed()
 }
 
 impl Root {
-    fn new(name: &str) -> Result<Self> {
-        let root = Self(home().join("roots").join(name));
-        remove_directory(&root.0)?;
-        let shell = find_program("busybox").context("busybox is missing")?;
-        let shell = fs::read(&shell).with_context(|| format!("cannot read {}", shell.display()))?;
-        write(&root.path("bin/sh"), &shell, "0755")?;
-        write(&root.path("bin/rm"), &shell, "0755")?;
+    fn new(name: &str, arch: Arch) -> Result<Self> {
+        let directory = home().join("roots").join(name);
+        remove_directory(&directory)?;
+        let root = Self { directory, arch };
+        root.add("busybox", "bin/sh")?;
+        root.add("busybox", "bin/rm")?;
+        if arch == Arch::Arm64 {
+            root.add("qemu-aarch64-static", EMULATOR)?;
+        }
         Ok(root)
     }
 
+    /// Copies a program of this machine, one without libraries.
+    fn add(&self, program: &str, path: &str) -> Result<()> {
+        let found = find_program(program).with_context(|| format!("{program} is missing"))?;
+        let content = fs::read(&found).with_context(|| format!("cannot read {}", found.display()))?;
+        write(&self.path(path), &content, "0755")
+    }
+
     fn path(&self, path: &str) -> PathBuf {
-        self.0.join(path)
+        self.directory.join(path)
     }
 
     fn expect_installed(&self) -> Result<()> {
@@ -256,7 +293,11 @@ impl Root {
 
     fn program(&self) -> Command {
         let mut command = Command::new("chroot");
-        command.arg(&self.0).arg("/usr/bin/nflog-agent");
+        command.arg(&self.directory);
+        if self.arch == Arch::Arm64 {
+            command.arg(format!("/{EMULATOR}"));
+        }
+        command.arg("/usr/bin/nflog-agent");
         command
     }
 

@@ -16,6 +16,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::arch::Arch;
 use packages::Requirement;
 use toolchain::Toolchain;
 
@@ -63,12 +64,19 @@ pub(crate) fn ensure_fuzzing() -> Result<()> {
 }
 
 /// Installs what `cargo xtask dist` needs, and the trial of its packages.
-pub(crate) fn ensure_packaging() -> Result<()> {
+pub(crate) fn ensure_packaging(arch: Arch) -> Result<()> {
     packages::ensure(&PACKAGING)?;
+    if arch == Arch::Arm64 {
+        packages::ensure(&[EMULATOR])?;
+        ensure_arm64(Purpose::Run)?;
+    }
     ensure(Purpose::Run)
 }
 
-const PACKAGING: [Requirement; 7] = [
+/// Runs programs for arm64.
+const EMULATOR: Requirement = Requirement::program("qemu-aarch64-static", "qemu-user-static");
+
+const PACKAGING: [Requirement; 8] = [
     Requirement::program("strip", "binutils"),
     Requirement::program("dpkg-deb", "dpkg"),
     Requirement::program("rpmbuild", "rpm"),
@@ -76,6 +84,7 @@ const PACKAGING: [Requirement; 7] = [
     Requirement::program("gzip", "gzip"),
     Requirement::program("man", "man-db"),
     Requirement::program("busybox", "busybox-static"),
+    Requirement::file("/usr/lib/systemd/systemd", "systemd"),
 ];
 
 /// Installs what cross-building for arm64 needs, and for guests of that architecture what runs them.

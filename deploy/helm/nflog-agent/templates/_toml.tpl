@@ -41,6 +41,7 @@
 {{- range list "conntrack" "kubernetes" "record-id" -}}
 {{- if kindIs "bool" (index $config .) }}{{ $config = set $config . (ternary "on" "off" (index $config .)) }}{{ end -}}
 {{- end -}}
+{{- if not $config.spool }}{{ $config = omit $config "spool" }}{{ end -}}
 {{- $otlp := omit (default dict .Values.config.otlp) "endpoint" -}}
 {{- with .Values.tls -}}
 {{- if .secretName -}}
