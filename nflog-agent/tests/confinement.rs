@@ -4,6 +4,8 @@
 //! Needs root.
 #![cfg(feature = "agent")]
 
+#[path = "confinement/child.rs"]
+mod child;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -224,6 +226,11 @@ fn forbidden(directory: &str) -> Vec<Act<'static>> {
             "to make a namespace",
             Box::new(|| Ok(unshare(CloneFlags::CLONE_NEWUTS)?)),
         ),
+        (
+            "to start a process in a namespace of its own",
+            Box::new(child::by_clone),
+        ),
+        ("to start one by another call", Box::new(child::by_clone3)),
         (
             "to enter a namespace",
             Box::new(move || {

@@ -268,5 +268,6 @@ fn forbid(namespaces: bool) -> Result<usize, ConfinementError> {
     set_no_new_privs(true).map_err(|error| ConfinementError::Capabilities(error.into()))?;
     let (program, count) = syscalls::forbidden(namespaces)?;
     seccompiler::apply_filter_all_threads(&program)?;
+    seccompiler::apply_filter_all_threads(&syscalls::absent()?)?;
     Ok(count)
 }
