@@ -1,7 +1,9 @@
 //! The nflog-agent program: arguments, own messages, exit code.
 
-use std::io::{IsTerminal, stderr};
+use std::fmt::Display;
+use std::io::{IsTerminal, Write as _, stderr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use nflog_agent::agent;
@@ -11,17 +13,21 @@ use nflog_agent::commands::top::{self, Messages};
 use nflog_agent::exit_codes;
 use nflog_agent::settings::{self, Asked, SettingsError};
 use nflog_agent::telemetry::messages;
+use nflog_agent::telemetry::standard_error::{self, StandardError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
+
+/// How long the last messages may take: standard error may be a pipe that nobody reads.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let asked = match settings::read(std::env::args_os()) {
         Ok(asked) => asked,
         Err(SettingsError::File(errors)) => {
             for error in &errors.0 {
-                eprintln!("error: {error}");
+                say(format_args!("error: {error}"));
             }
             return ExitCode::from(exit_codes::USAGE);
         }
@@ -31,13 +37,13 @@ fn main() -> ExitCode {
     let ended = match asked {
         Asked::Run(settings) => {
             as_json = settings.args.log_format == LogFormatArg::Json;
-            start_messages(stderr, stderr().is_terminal(), settings.args.log_format);
+            start_messages(StandardError, stderr().is_terminal(), settings.args.log_format);
             let ended = agent::run(&settings).map(|()| 0);
             messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Replay(settings) => {
-            start_messages(stderr, stderr().is_terminal(), LogFormatArg::Text);
+            start_messages(StandardError, stderr().is_terminal(), LogFormatArg::Text);
             let ended = agent::replay(&settings).map(|()| 0);
             messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
@@ -53,17 +59,21 @@ fn main() -> ExitCode {
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
     };
-    match ended {
-        Ok(code) => ExitCode::from(code),
-        Err((message, code)) => {
-            if as_json {
-                tracing::error!("{message}");
-            } else {
-                eprintln!("error: {message}");
-            }
-            ExitCode::from(code)
+    let code = ended.unwrap_or_else(|(message, code)| {
+        if as_json {
+            tracing::error!("{message}");
+        } else {
+            say(format_args!("error: {message}"));
         }
-    }
+        code
+    });
+    standard_error::finish(LAST_WORDS);
+    ExitCode::from(code)
+}
+
+/// A line on standard error. If that takes none there is nobody to tell.
+fn say(line: impl Display) {
+    let _ = StandardError.write_all(format!("{line}\n").as_bytes());
 }
 
 /// What clap has to say instead of settings, and the exit code.
@@ -75,7 +85,7 @@ fn usage(error: &clap::Error) -> ExitCode {
             ExitCode::from(exit_codes::USAGE)
         }
         _ if error.use_stderr() => {
-            eprintln!("{}", usage_line(error));
+            say(usage_line(error));
             ExitCode::from(exit_codes::USAGE)
         }
         // --help and --version. A closed pipe is no error of ours.
@@ -98,7 +108,8 @@ where
         Ok(Err(error)) => (default(), Some(error)),
         Err(_) => (default(), None),
     };
-    let lines = fmt::layer().with_writer(writer);
+    // A line that cannot be written is no reason to panic, as printing an error about it would.
+    let lines = fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines = match format {
         LogFormatArg::Text => lines.with_ansi(colour).with_target(false).boxed(),
         LogFormatArg::Json => lines.json().flatten_event(true).boxed(),

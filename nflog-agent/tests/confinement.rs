@@ -4,6 +4,8 @@
 //! Needs root.
 #![cfg(feature = "agent")]
 
+#[path = "confinement/child.rs"]
+mod child;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -12,9 +14,9 @@ use std::io::{self, ErrorKind, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::parent_id;
+use std::os::unix::process::{ExitStatusExt as _, parent_id};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
@@ -27,16 +29,16 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::ptrace;
 use rustix::net::{AddressFamily, SocketType, socket};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, Resource, Rlimit, setrlimit, test_kill_process};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 use support::Netns;
 
 /// The directory and the role, for the process under observation.
 const ORDER: &str = "NFLOG_CONFINED";
 
-/// Runs [`act`] with an order in a process and a network namespace of its own.
+/// Runs [`act`] with an order in a process and a network namespace of its own; returns how it ended, and what it said.
 #[track_caller]
-fn observe(role: &str) {
+fn run(role: &str) -> (ExitStatus, String) {
     let directory = tempfile::tempdir().expect("a directory");
     for name in ["trusted", "elsewhere", "spool"] {
         fs::create_dir(directory.path().join(name)).expect("a directory");
@@ -50,11 +52,33 @@ fn observe(role: &str) {
         .command(program.to_str().expect("UTF-8"))
         .args(["--exact", "act", "--ignored", "--nocapture", "--test-threads=1"])
         .env(ORDER, format!("{role} {}", directory.path().display()))
+        .env("RUST_BACKTRACE", "1")
         .output()
         .expect("it starts");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    (output.status, said.into_owned())
+}
+
+#[track_caller]
+fn observe(role: &str) {
+    let (status, said) = run(role);
+    assert!(status.success(), "{said}");
     assert!(said.contains("all acts tried"), "{said}");
+}
+
+/// The C library aborts by a signal to itself, and a backtrace reads the program's file.
+#[test]
+fn a_bug_still_says_where_it_is_and_an_abort_is_one() {
+    for role in ["inward-abort", "outward-abort"] {
+        let (status, said) = run(role);
+        assert_eq!(
+            status.signal(),
+            Some(nix::sys::signal::Signal::SIGABRT as i32),
+            "{said}"
+        );
+        assert!(said.contains("on purpose"), "{said}");
+        assert!(said.contains("stack backtrace"), "{said}");
+    }
 }
 
 #[test]
@@ -103,8 +127,18 @@ fn act() {
         ..Needs::default()
     };
     let confinement = Confinement::start(&needs).expect("confined");
-    let inward = role == "inward";
+    let inward = role.starts_with("inward");
     confinement.enter(if inward { Role::Inward } else { Role::Outward });
+    if role.ends_with("-abort") {
+        let bug = thread::spawn(|| panic!("on purpose"));
+        assert!(bug.join().is_err());
+        let no_core = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        setrlimit(Resource::Core, no_core).expect("no core file");
+        std::process::abort();
+    }
     let writes_are_known = inward || role == "outward-without-spool" || confinement.restricts_files();
     if !writes_are_known {
         println!("SKIPPED: without Landlock the threads that write the spool can write other files");
@@ -192,6 +226,11 @@ fn forbidden(directory: &str) -> Vec<Act<'static>> {
             "to make a namespace",
             Box::new(|| Ok(unshare(CloneFlags::CLONE_NEWUTS)?)),
         ),
+        (
+            "to start a process in a namespace of its own",
+            Box::new(child::by_clone),
+        ),
+        ("to start one by another call", Box::new(child::by_clone3)),
         (
             "to enter a namespace",
             Box::new(move || {

@@ -6,7 +6,7 @@ use super::output::Output;
 use super::{RunError, kubernetes};
 use crate::cli::{SandboxArg, netns_path};
 use crate::confinement::{Confinement, Needs};
-use crate::export::{OtlpConfig, Signal};
+use crate::export::OtlpConfig;
 use crate::owner::Probes;
 use crate::settings::Settings;
 
@@ -17,6 +17,7 @@ use crate::settings::Settings;
 pub(super) fn start(
     settings: &Settings,
     output: &Output,
+    metrics: Option<&OtlpConfig>,
     probes: Option<&Probes>,
 ) -> Result<Confinement, RunError> {
     let args = &settings.args;
@@ -24,8 +25,7 @@ pub(super) fn start(
         tracing::warn!("not confined, as asked: what the agent does not need any more is not given up");
         return Ok(Confinement::off());
     }
-    let metrics = OtlpConfig::from_env(Signal::Metrics, |name| settings.variable(name))?;
-    let ways_out = output.otlp().into_iter().chain(&metrics);
+    let ways_out = output.otlp().into_iter().chain(metrics);
     let mut files: Vec<_> = ways_out
         .flat_map(|config| config.tls.paths())
         .map(Path::to_owned)

@@ -12,9 +12,11 @@ mod devices;
 mod engines;
 mod entry;
 mod error;
+mod exporting;
 mod gaps;
 mod health;
 pub(crate) mod kubernetes;
+mod metrics;
 mod netns;
 mod notices;
 mod output;
@@ -40,13 +42,10 @@ pub(crate) use output::colour;
 pub use reader::ReaderError;
 pub use replay::{ReplayError, replay};
 
-use crate::cli::{ConntrackArg, RunArgs, WhenFullArg};
+use crate::cli::{ConntrackArg, RunArgs};
 use crate::confinement::{self, Confinement, Role};
-use crate::export::{
-    Batcher, ExportQueue, Exporter, ExporterOptions, OtlpConfig, Signal, Spool, SpoolLimits, SpoolUsage,
-    WhenFull,
-};
-use crate::nflog::{Config, Flags, Loss, Netns, Warning};
+use crate::export::{Batcher, ExportQueue, SpoolUsage};
+use crate::nflog::{Config, Flags, Loss, Netns, Warning, monotonic_ns};
 use crate::owner::{MapSizes, Probes};
 use crate::policy::{Engine, InForce, RuleCounts};
 use crate::process::Processes;
@@ -55,8 +54,7 @@ use crate::settings::Settings;
 use crate::telemetry::endpoint::Site;
 use crate::telemetry::health::{Health, Phase, Shortcoming};
 use crate::telemetry::ledger::Ledger;
-use crate::telemetry::messages;
-use crate::telemetry::metrics::{CounterFamily, Families, Metrics};
+use crate::telemetry::standard_error;
 use crate::workload::engines::Engines;
 use crate::workload::kubernetes::Pods;
 use crate::workload::{DEFAULT_CAPACITY, Peers, Resolver};
@@ -70,10 +68,9 @@ use owners::Owners;
 use probes::Messages;
 use reader::{Reader, Stage};
 use reload::Reloads;
-use rustix::time::{ClockId, clock_gettime};
 use serve::Opened;
 use sockets::Socket;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 
 /// The agent's own network namespace, in messages.
 const HERE: &str = "this network namespace";
@@ -104,10 +101,10 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     let store = Store::open(Arc::clone(&manager));
     nflog_config(args, Netns::Current, false)?;
     require_privileges()?;
-    let endpoint = if output.is_viewer() {
-        None
+    let (collector, endpoint) = if output.is_viewer() {
+        (None, None)
     } else {
-        health::bind(args.listen)?
+        (metrics::collector(settings)?, health::bind(args.listen)?)
     };
     let health = Health::new(Instant::now());
     let signals = signals::watch(reloads(args, output))?;
@@ -119,9 +116,15 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     };
     let mut probes = probes::open(args.attribution, &args.groups, sizes)?;
     let ledger = Ledger::new();
-    let spool = open_spool(args, output, &ledger)?;
+    let spool = exporting::open_spool(args, output, &ledger)?;
     // Until here there is this thread only. Each of those to come begins in its role; this one keeps what it has until all is open.
-    let confinement = Arc::new(confined::start(settings, output, probes.as_ref())?);
+    let confinement = Arc::new(confined::start(
+        settings,
+        output,
+        collector.as_ref(),
+        probes.as_ref(),
+    )?);
+    confinement.run_as(Role::Outward, standard_error::start)??;
     let runtime = start_runtime(&confinement)?;
     let processes = confinement.run_as(Role::Inward, || {
         let probes = probes.as_mut()?;
@@ -133,8 +136,9 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     let site = health::serve(endpoint, &health, runtime.handle())?;
     let engines = engines::ask(args, runtime.handle());
     let usage = spool.as_ref().map(|spool| Arc::clone(spool.usage()));
-    let (queue, exporter) =
-        confinement.run_as(Role::Outward, || start_exporter(output, spool, runtime.handle()))??;
+    let (queue, exporter) = confinement.run_as(Role::Outward, || {
+        exporting::start(output, spool, runtime.handle())
+    })??;
     queue.watch(health::of_exporter(&health));
     health::note(&health, args.attribution, probes.as_ref(), processes.is_some());
     let agent = Agent {
@@ -161,14 +165,14 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     };
     descriptors::allow_many();
     let (named, readers) = agent.open_readers()?;
-    let metrics = confinement.run_as(Role::Outward, || {
+    let sent = confinement.run_as(Role::Outward, || {
         let _entered = runtime.enter();
-        agent.start_metrics(runtime.handle())
+        agent.start_metrics(collector.as_ref(), runtime.handle())
     })??;
     confinement.enter(Role::Inward);
     let ended = agent.serve(named, readers, signals);
     let delivered = exporter.close(args.shutdown_timeout);
-    if let Some(metrics) = metrics {
+    if let Some(metrics) = sent {
         metrics.shutdown(args.shutdown_timeout);
     }
     drop(messages);
@@ -190,39 +194,6 @@ fn start_runtime(confinement: &Arc<Confinement>) -> Result<Runtime, RunError> {
         .on_thread_start(move || confinement.enter_outward_once())
         .enable_all()
         .build()?)
-}
-
-fn open_spool(args: &RunArgs, output: &Output, ledger: &Arc<Ledger>) -> Result<Option<Spool>, RunError> {
-    let Some(path) = args.spool.as_ref().filter(|_| output.is_otlp()) else {
-        if args.spool.is_some() {
-            tracing::warn!("--spool is for OTLP: the {} does without", output.describe());
-        }
-        return Ok(None);
-    };
-    let limits = SpoolLimits {
-        bytes: args.spool_bytes,
-        max_age: args.spool_max_age.as_secs(),
-        when_full: match args.spool_when_full {
-            WhenFullArg::DropOldest => WhenFull::DropOldest,
-            WhenFullArg::DropNewest => WhenFull::DropNewest,
-        },
-        ..SpoolLimits::default()
-    };
-    Ok(Some(Spool::open(path, limits, ledger)?))
-}
-
-fn start_exporter(
-    output: &Output,
-    spool: Option<Spool>,
-    runtime: &Handle,
-) -> Result<(ExportQueue, Exporter), RunError> {
-    // Of the caller's thread.
-    let _entered = runtime.enter();
-    let (transport, options) = (output.transport()?, ExporterOptions::default());
-    Ok(match spool {
-        Some(spool) => Exporter::start_with_spool(transport, options, spool, runtime)?,
-        None => Exporter::start(transport, options, runtime),
-    })
 }
 
 struct Agent<'a> {
@@ -356,38 +327,6 @@ impl<'a> Agent<'a> {
         Ok(Reader::new(nflog, note, stage, longest_rest))
     }
 
-    /// The agent's own metrics: at the endpoint, and to the collector if the environment names one for them.
-    fn start_metrics(&self, runtime: &Handle) -> Result<Option<Metrics>, RunError> {
-        if self.output.is_viewer() {
-            return Ok(None);
-        }
-        let families = Families::new(self.ledger, Some(self.queue), self.families());
-        let resource = self.output.resource();
-        if let Some(site) = self.site {
-            site.measure(families.clone(), resource.clone());
-        }
-        let config = OtlpConfig::from_env(Signal::Metrics, |name| self.settings.variable(name))?;
-        let install = |config| Metrics::install(&config, resource, runtime, &families);
-        Ok(config.map(install).transpose()?)
-    }
-
-    /// What is measured beside records and requests.
-    fn families(&self) -> Vec<CounterFamily> {
-        let mut families = Vec::from(self.counts.metrics());
-        families.extend(self.attributions.metrics());
-        families.extend(self.rules.metrics());
-        families.push(self.reloads.metric());
-        if let Some(probes) = self.probes {
-            families.push(probes::metric(probes.counters()));
-            families.push(probes::left_out_metric(probes.statistics()));
-        }
-        families.extend(self.processes.map(processes::metric));
-        families.extend(self.spool.into_iter().flat_map(health::of_spool));
-        families.push(self.health.metric());
-        families.extend(messages::metrics());
-        families
-    }
-
     /// What reports the account to the collector; people at a console get it at the end.
     fn accounts(&self, interval: Duration) -> Result<Option<Accounts>, RunError> {
         if interval.is_zero() || self.output.is_console() {
@@ -483,13 +422,6 @@ fn require_privileges() -> Result<(), RunError> {
             Ok(())
         }
     }
-}
-
-/// `CLOCK_MONOTONIC`, as the probes use.
-fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let ns = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
-    u64::try_from(ns).unwrap_or_default()
 }
 
 /// The counts that are not 0, in words: `one 3, other 2`; empty if all are.

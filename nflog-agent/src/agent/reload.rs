@@ -6,7 +6,7 @@
 //! - What needs a restart is compared with what is in force, so that it is named each time until there was one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::serve::Main;
@@ -28,6 +28,7 @@ const MAX_RULE_NAMES: usize = 10_000;
 impl Main<'_, '_> {
     /// Reads the configuration again. When it returns, the agent is as it will stay; the service manager is told.
     pub(super) fn reload(&mut self) {
+        self.agent.reloads.begin();
         self.notices.reloading();
         let done = match self.agent.settings.read_again() {
             Ok(new) => self.change(&new),
@@ -105,14 +106,24 @@ impl Main<'_, '_> {
     }
 }
 
-/// How often the configuration was read again.
+/// Who asks for the configuration to be read again, and how often it was.
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
+    asked: AtomicBool,
     done: AtomicU64,
     refused: AtomicU64,
 }
 
 impl Reloads {
+    /// Whether nobody else has asked since the last time began: one reading serves all, and a stop does not queue behind many.
+    pub(super) fn ask(&self) -> bool {
+        !self.asked.swap(true, Ordering::AcqRel)
+    }
+
+    fn begin(&self) {
+        self.asked.store(false, Ordering::Release);
+    }
+
     fn count(&self, done: bool) {
         let counter = if done { &self.done } else { &self.refused };
         counter.fetch_add(1, Ordering::Relaxed);

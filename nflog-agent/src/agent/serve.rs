@@ -43,8 +43,12 @@ impl Agent<'_> {
             let (asks, reloads) = (send.clone(), reloads(self.args, self.output));
             let signal_thread = scope.spawn(move || {
                 for signal in signals.forever() {
+                    let event = signals::event(signal, reloads);
+                    if matches!(event, Event::Reload) && !self.reloads.ask() {
+                        continue;
+                    }
                     // Nobody listens once the main loop has ended.
-                    let _ = asks.send(signals::event(signal, reloads));
+                    let _ = asks.send(event);
                 }
             });
             let mut main = Main::new(self, named, Fleet::new(self, scope, send), accounts);

@@ -24,6 +24,7 @@ use capabilities::{drop_bounding, held, lower};
 use files::{Paths, Reached};
 
 use crate::owner::Counters;
+use crate::telemetry::standard_error;
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,14 @@ pub enum Role {
 }
 
 /// Names of the threads in the role [`Role::Outward`], the SDK's for metrics among them as the kernel cuts it; all others are inward.
-pub const OUTWARD_THREADS: [&str; 5] = [NETWORK, "spool", "output", "probe messages", "OpenTelemetry.M"];
+pub const OUTWARD_THREADS: [&str; 6] = [
+    NETWORK,
+    "spool",
+    "output",
+    "probe messages",
+    standard_error::THREAD,
+    "OpenTelemetry.M",
+];
 
 /// Name of the threads of the tokio runtime.
 pub const NETWORK: &str = "network";
@@ -107,7 +115,8 @@ impl Confinement {
             let wanted = capabilities::wanted(role, needs, &tried);
             (capabilities::union(&wanted) & held, wanted)
         };
-        let ((inward, inward_kept), (outward, _)) = (kept(Role::Inward), kept(Role::Outward));
+        let ((inward, inward_kept), (outward, outward_kept)) = (kept(Role::Inward), kept(Role::Outward));
+        say_missing(held, &[&inward_kept[..], &outward_kept].concat());
         let calls = forbid(needs.namespaces).inspect_err(|error| {
             tracing::warn!("system calls are not restricted: {error}");
         });
@@ -218,6 +227,17 @@ struct Tried {
     spool: bool,
 }
 
+/// Says what is wanted and was never there.
+fn say_missing(held: CapabilitySet, wanted: &[Kept]) {
+    let missing = capabilities::union(wanted) - held;
+    if !missing.is_empty() {
+        tracing::warn!(
+            "missing: {}; grant it, or what it is for is not done",
+            described(missing, wanted)
+        );
+    }
+}
+
 /// Tries it without any capability, on a thread of its own.
 fn tried(needs: &Needs) -> Result<Tried, ConfinementError> {
     on_thread(|| {
@@ -248,5 +268,6 @@ fn forbid(namespaces: bool) -> Result<usize, ConfinementError> {
     set_no_new_privs(true).map_err(|error| ConfinementError::Capabilities(error.into()))?;
     let (program, count) = syscalls::forbidden(namespaces)?;
     seccompiler::apply_filter_all_threads(&program)?;
+    seccompiler::apply_filter_all_threads(&syscalls::absent()?)?;
     Ok(count)
 }

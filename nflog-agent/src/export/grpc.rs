@@ -86,8 +86,8 @@ impl Grpc {
 }
 
 /// A connection for another signal; connects when it is used. Needs a runtime.
-pub(crate) fn channel(config: &OtlpConfig) -> Result<Channel, TransportError> {
-    Ok(endpoint(config).connect_with_connector_lazy(Connector::new(config)?))
+pub(crate) fn channel(config: &OtlpConfig, connector: Connector) -> Channel {
+    endpoint(config).connect_with_connector_lazy(connector)
 }
 
 /// The connection's settings, as far as they are HTTP/2's. The connector does TLS by itself, of which tonic must not know: it

@@ -25,9 +25,11 @@ mod transport;
 pub(crate) mod trial;
 mod worker;
 
+pub(crate) use aged::{Aged, MAX_AGE};
 pub use batch::{Batch, Batcher, FlushPolicy};
 pub(crate) use compress::{compress, encoding};
 pub use config::{Compression, ConfigError, OtlpConfig, Protocol, Proxy, Signal, TlsFiles};
+pub(crate) use connect::Connector;
 pub(crate) use grpc::channel;
 pub(crate) use http::Client;
 pub use queue::{ExportQueue, QueueLimits, QueueStats};

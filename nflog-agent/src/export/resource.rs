@@ -78,6 +78,7 @@ mod tests {
         assert_eq!(
             of(&set).unwrap(),
             [
+                pair("service.version", env!("CARGO_PKG_VERSION")),
                 pair("k8s.cluster.name", "a,b"),
                 pair("host.name", "told"),
                 pair("service.name", "edge")
@@ -85,6 +86,9 @@ mod tests {
         );
         assert_eq!(of(&set[..1]).unwrap().last().unwrap().1, "x");
         assert_eq!(of(&[]).unwrap().last().unwrap().1, "nflog-agent");
+        let other = of(&[("OTEL_RESOURCE_ATTRIBUTES", "service.version=9")]).unwrap();
+        let versions = other.iter().filter(|(name, _)| name == "service.version");
+        assert_eq!(versions.collect::<Vec<_>>(), [&pair("service.version", "9")]);
     }
 
     #[test]

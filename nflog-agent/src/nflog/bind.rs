@@ -84,7 +84,7 @@ pub(super) fn bind_groups(
     Ok(bound)
 }
 
-/// Binds one group with one message. A kernel that cannot attach conntrack entries is asked again without.
+/// Binds one group with one message.
 pub(super) fn bind_group(
     link: &impl Link,
     config: &Config,
@@ -93,18 +93,14 @@ pub(super) fn bind_group(
     buffer: &mut [u8],
     bound: &mut Bound,
 ) -> Result<(), OpenError> {
-    let mut errno = try_bind(link, config, group, buffer, bound)?;
-    if errno == libc::EOPNOTSUPP && bound.flags.contains(Flags::CONNTRACK) {
-        bound.flags = bound.flags.without(Flags::CONNTRACK);
-        errno = try_bind(link, config, group, buffer, bound)?;
-    }
+    let mut errno = set(link, command::bind, config, group, buffer, bound)?;
     // When a socket is closed its port id is free before its groups are: if this socket has got that id, the end of the other
     // one's takes this one's group along, in the middle of the request.
     for _ in 0..AGAIN {
         if errno != libc::ENODEV {
             break;
         }
-        errno = try_bind(link, config, group, buffer, bound)?;
+        errno = set(link, command::bind, config, group, buffer, bound)?;
     }
     match errno {
         0 => Ok(()),
@@ -123,12 +119,7 @@ pub(super) fn adopt_groups(
 ) -> Result<Vec<u16>, OpenError> {
     let mut there = Vec::new();
     for &group in config.groups() {
-        let mut errno = try_configure(link, config, group, buffer, bound)?;
-        if errno == libc::EOPNOTSUPP && bound.flags.contains(Flags::CONNTRACK) {
-            bound.flags = bound.flags.without(Flags::CONNTRACK);
-            errno = try_configure(link, config, group, buffer, bound)?;
-        }
-        match errno {
+        match set(link, command::configure, config, group, buffer, bound)? {
             0 => there.push(group),
             libc::ENODEV => bind_group(link, config, home, group, buffer, bound)?,
             errno => return Err(refusal(link, home, group, errno, buffer, bound)),
@@ -156,40 +147,30 @@ pub(super) fn leave_group(
     }
 }
 
-fn try_configure(
+/// Sends a group's settings; returns the kernel's errno. A kernel that cannot attach conntrack entries is asked again without.
+fn set(
     link: &impl Link,
+    request: fn(&Config, u16, Flags, u32) -> Vec<u8>,
     config: &Config,
     group: u16,
     buffer: &mut [u8],
     bound: &mut Bound,
 ) -> Result<i32, OpenError> {
-    let flags = bound.flags;
-    let answer = ask(link, buffer, bound, |sequence| {
-        command::configure(config, group, flags, sequence)
-    });
-    answer
-        .map(|answer| answer.errno)
-        .map_err(|source| OpenError::Exchange { group, source })
-}
-
-/// Asks to bind one group; returns the kernel's errno.
-fn try_bind(
-    link: &impl Link,
-    config: &Config,
-    group: u16,
-    buffer: &mut [u8],
-    bound: &mut Bound,
-) -> Result<i32, OpenError> {
-    let flags = bound.flags;
-    let answer = ask(link, buffer, bound, |sequence| {
-        command::bind(config, group, flags, sequence)
-    })
-    .map_err(|source| OpenError::Exchange { group, source })?;
-    Ok(match answer.errno {
-        // This socket has bound it: by the first request, whose answer was dropped.
-        libc::EBUSY if answer.repeated => 0,
-        errno => errno,
-    })
+    loop {
+        let flags = bound.flags;
+        let answer = ask(link, buffer, bound, |sequence| {
+            request(config, group, flags, sequence)
+        });
+        let answer = answer.map_err(|source| OpenError::Exchange { group, source })?;
+        match answer.errno {
+            libc::EOPNOTSUPP if flags.contains(Flags::CONNTRACK) => {
+                bound.flags = flags.without(Flags::CONNTRACK);
+            }
+            // This socket has bound it: by the first request, whose answer was dropped.
+            libc::EBUSY if answer.repeated => return Ok(0),
+            errno => return Ok(errno),
+        }
+    }
 }
 
 fn ask(

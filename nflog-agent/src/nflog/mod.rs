@@ -104,6 +104,8 @@ pub use procfs::Instance;
 pub use reader::Nflog;
 pub use register::Registration;
 pub use seq::{SeqTracker, Step};
+#[cfg(feature = "agent")]
+pub(crate) use socket::monotonic_ns;
 #[cfg(feature = "async")]
 pub use stream::EntryStream;
 pub use waker::Waker;

@@ -257,7 +257,7 @@ pub(super) fn enter_netns(netns: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Now, in ns of CLOCK_MONOTONIC.
-pub(super) fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,

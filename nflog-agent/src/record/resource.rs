@@ -35,9 +35,13 @@ impl Resource {
 
     /// Name and value of each attribute of the agent itself, `service.name` last.
     pub fn of_agent(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.attributes
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        let version = (semconv::SERVICE_VERSION, env!("CARGO_PKG_VERSION"));
+        let named = self.attributes.iter().any(|(name, _)| name == version.0);
+        let attributes = self.attributes.iter();
+        (!named)
+            .then_some(version)
+            .into_iter()
+            .chain(attributes.map(|(name, value)| (name.as_str(), value.as_str())))
             .chain([(semconv::SERVICE_NAME.name(), self.fallback_name())])
     }
 

@@ -16,6 +16,9 @@ pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
 /// Instrumentation scope, and `service.name` of records whose workload has no name.
 pub const SCOPE: &str = "nflog-agent";
 
+/// Version of the agent, in the Resource of its own metrics.
+pub const SERVICE_VERSION: &str = "service.version";
+
 /// `event_name` of a packet's record.
 pub const EVENT_PACKET: &str = "nflog.packet";
 

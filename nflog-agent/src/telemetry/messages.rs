@@ -18,6 +18,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::metrics::{CounterFamily, Instrument};
+use super::standard_error;
 
 /// Messages of one place that are shown without a pause.
 pub const BURST: u32 = 50;
@@ -62,9 +63,9 @@ pub fn finish() {
     }
 }
 
-/// Messages as metrics: all, and those held back.
+/// Messages as metrics: all, those held back, and those that got nowhere.
 #[must_use]
-pub fn metrics() -> [CounterFamily; 2] {
+pub fn metrics() -> [CounterFamily; 3] {
     let (all, held) = (limits(), limits());
     let label = Some("nflog_agent.message.level");
     [
@@ -83,6 +84,14 @@ pub fn metrics() -> [CounterFamily; 2] {
             description: "The agent's own messages that were held back because their place said too many.",
             label,
             read: Box::new(move |observe| held.count(observe, |counts| &counts.suppressed)),
+        },
+        CounterFamily {
+            name: "nflog_agent.messages.unwritten",
+            instrument: Instrument::Counter,
+            unit: "{message}",
+            description: "The agent's own messages that are missing because standard error took no more.",
+            label: None,
+            read: Box::new(|observe| observe("", standard_error::unwritten())),
         },
     ]
 }

@@ -5,3 +5,4 @@ pub mod health;
 pub mod ledger;
 pub mod messages;
 pub mod metrics;
+pub mod standard_error;

@@ -130,7 +130,7 @@ fn send_one(netns: &Netns) {
 fn an_agent_for_namespaces_to_come_keeps_the_right_to_enter_them_and_no_other_may() {
     let netns = Netns::new("confined");
     let path = netns.path().display().to_string();
-    let agent = Agent::start(&["--group", "7", "--netns", &path, "--output", "json"], &[]);
+    let agent = Agent::on(&netns, &["--output", "json"], &[]);
     let report = Report::of(&agent, &["--group", "7", "--netns", &path]);
     assert_eq!(report.code, Some(0), "{:#?}", report.findings);
     assert!(report.found("capabilities-readers").contains("CAP_SYS_ADMIN"));
@@ -161,6 +161,33 @@ fn an_agent_that_gave_nothing_up_is_found_out() {
     assert_eq!(report.with("failed"), failed, "{:#?}", report.findings);
 }
 
+/// Root without one of its capabilities, as a container can have it.
+#[test]
+fn a_capability_that_was_never_there_is_said_with_what_it_is_for() {
+    let netns = Netns::new("confined");
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--bounding-set",
+            "-dac_read_search",
+            "--inh-caps",
+            "-dac_read_search",
+        ])
+        .arg(binary())
+        .args(["run", "--group", "7", "--output", "json", "--listen", "off"])
+        .args(["--attribution", "sockdiag", "--netns"])
+        .arg(netns.path())
+        .env("RUST_LOG", "info");
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        println!("SKIPPED: no setpriv in this guest");
+        return;
+    }
+    let mut agent = Agent::from(&mut command);
+    agent.wait_until_said("reading group");
+    assert!(agent.said("missing: CAP_DAC_READ_SEARCH (list the descriptors of other users' processes"));
+    assert_eq!(agent.stop().code, Some(0));
+}
+
 #[test]
 fn a_confined_agent_delivers() {
     let netns = Netns::new("confined");
@@ -173,8 +200,7 @@ fn a_confined_agent_delivers() {
         ),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
     ];
-    let path = netns.path().display().to_string();
-    let agent = Agent::start(&["--group", "7", "--netns", &path], &environment);
+    let agent = Agent::on(&netns, &[], &environment);
     assert!(agent.said("confined: keeps CAP_"));
     send_one(&netns);
     wait_for("a record", || (!collector.requests().is_empty()).then_some(()));

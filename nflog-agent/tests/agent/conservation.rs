@@ -62,8 +62,7 @@ fn attributed(ended: &Ended) -> u64 {
 fn without_overload_every_packet_comes_out() {
     let netns = Netns::new("calm");
     netns.nft(RULES);
-    let path = netns.path().display().to_string();
-    let agent = Agent::start(&["--group", "7", "--netns", &path, "--output", "json"], &[]);
+    let agent = Agent::on(&netns, &["--output", "json"], &[]);
     for _ in 0..20 {
         flood(&netns, 100);
         std::thread::sleep(Duration::from_millis(20));
@@ -79,18 +78,7 @@ fn without_overload_every_packet_comes_out() {
 fn with_overload_every_lost_packet_is_counted() {
     let netns = Netns::new("storm");
     netns.nft(RULES);
-    let path = netns.path().display().to_string();
-    let arguments = [
-        "--group",
-        "7",
-        "--netns",
-        &path,
-        "--output",
-        "json",
-        "--receive-buffer",
-        "200000",
-    ];
-    let agent = Agent::start(&arguments, &[]);
+    let agent = Agent::on(&netns, &["--output", "json", "--receive-buffer", "200000"], &[]);
     agent.signal(Signal::STOP);
     flood(&netns, 20_000);
     agent.signal(Signal::CONT);

@@ -13,18 +13,7 @@ fn the_metrics_of_the_probes_are_those_that_the_dashboards_ask_for() {
         return;
     }
     let netns = Netns::new("scraped");
-    let path = netns.path().display().to_string();
-    let arguments = [
-        "--group",
-        "7",
-        "--netns",
-        &path,
-        "--output",
-        "json",
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    let agent = Agent::start(&arguments, &[]);
+    let agent = Agent::on(&netns, &["--output", "json", "--listen", "127.0.0.1:0"], &[]);
     let address = agent.last_said("health and metrics: http://");
     let address = address.split('/').next().unwrap().parse().unwrap();
     let samples = metrics(address);

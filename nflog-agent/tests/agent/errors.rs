@@ -61,6 +61,19 @@ fn an_unknown_flag_is_a_usage_error_with_a_tip() {
 }
 
 #[test]
+fn where_standard_error_takes_nothing_the_exit_code_still_says_it() {
+    for arguments in [
+        ["--grop", "7"].as_slice(),
+        &["--group", "7", "--netns", "no-such-netns"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(binary());
+        let status = command.arg("run").args(arguments).stderr(full).status();
+        assert_eq!(status.unwrap().code(), Some(64), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_group_that_cannot_exist_is_a_usage_error() {
     assert_fails(&run(&["--group", "70000"], &[]), 64, &["70000", "0 to 65535"]);
 }
@@ -108,17 +121,7 @@ fn without_privileges_the_remedy_is_root() {
 fn a_busy_group_names_its_reader() {
     let netns = Netns::new("busy");
     let path = netns.path().display().to_string();
-    let arguments = [
-        "--group",
-        "7",
-        "--netns",
-        &path,
-        "--output",
-        "json",
-        "--attribution",
-        "sockdiag",
-    ];
-    let first = Agent::start(&arguments, &[]);
+    let first = Agent::on(&netns, &["--output", "json", "--attribution", "sockdiag"], &[]);
     let output = run(&["--group", "7", "--netns", &path], &[]);
     assert_fails(&output, 75, &["group 7", "nflog-agent", "another group"]);
     assert_eq!(first.stop().code, Some(0));
@@ -128,16 +131,12 @@ fn a_busy_group_names_its_reader() {
 fn a_collector_that_is_down_is_said_once_and_its_records_are_counted() {
     let netns = Netns::new("down");
     netns.nft(RULES);
-    let path = netns.path().display().to_string();
     // Nobody listens on the discard port of this host's loopback.
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
         ("NFLOG_AGENT_ATTRIBUTION", "sockdiag"),
     ];
-    let agent = Agent::start(
-        &["--group", "7", "--netns", &path, "--shutdown-timeout", "1s"],
-        &environment,
-    );
+    let agent = Agent::on(&netns, &["--shutdown-timeout", "1s"], &environment);
     knock(&netns);
     std::thread::sleep(std::time::Duration::from_millis(2500));
     let ended = agent.stop();
@@ -164,7 +163,7 @@ fn a_kernel_without_kprobes_is_said_once_and_the_agent_runs() {
     }
     let netns = Netns::new("degraded");
     let path = netns.path().display().to_string();
-    let ended = Agent::start(&["--group", "7", "--netns", &path, "--output", "json"], &[]).stop();
+    let ended = Agent::on(&netns, &["--output", "json"], &[]).stop();
     let degraded: Vec<_> = ended
         .stderr
         .iter()

@@ -9,7 +9,7 @@ use std::thread::{JoinHandle, spawn};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::wait_for;
+use crate::support::{Netns, wait_for};
 
 /// The binary: in a guest where the harness says, else the one cargo built.
 pub(crate) fn binary() -> PathBuf {
@@ -74,6 +74,13 @@ impl Agent {
         let mut agent = Self::spawn(arguments, environment);
         agent.wait_until_said("reading group");
         agent
+    }
+
+    /// The same for group 7 of a namespace.
+    #[track_caller]
+    pub(crate) fn on(netns: &Netns, more: &[&str], environment: &[(&str, &str)]) -> Self {
+        let path = netns.path().display().to_string();
+        Self::start(&[&["--group", "7", "--netns", &path], more].concat(), environment)
     }
 
     /// Starts it, whatever becomes of it.

@@ -32,23 +32,13 @@ fn a_record_of_a_container_has_its_id_first_and_its_name_once_its_engine_answers
     let directory = tempfile::tempdir().unwrap();
     let docker = Engine::start(&directory.path().join("docker"), DOCKER);
     docker.fail([Fault::Status(500), Fault::Status(500)]);
-    let path = netns.path().display().to_string();
     let sockets = format!(
         "{},{}",
         directory.path().join("away").display(),
         docker.socket().display()
     );
-    let arguments = [
-        "--group",
-        "7",
-        "--netns",
-        &path,
-        "--output",
-        "json",
-        "--container-sockets",
-        &sockets,
-    ];
-    let mut agent = Agent::start(&arguments, &[("KUBECONFIG", "")]);
+    let more = ["--output", "json", "--container-sockets", &sockets];
+    let mut agent = Agent::on(&netns, &more, &[("KUBECONFIG", "")]);
     let container = id(DOCKER);
     let mut sender = Sender::start(&netns, &[&format!("docker-{container}.scope")], "127.0.0.1:9999");
     let bare = send_until(&agent, &mut sender, |resource| {

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blocked;
 mod flood;
 mod hung;
 mod manager;

@@ -35,6 +35,18 @@ fn arguments(path: &str) -> [&str; 6] {
     ["--group", "7", "--netns", path, "--output", "json"]
 }
 
+/// Waits until the packet with this number has come out.
+#[track_caller]
+fn wait_for_packet(agent: &Agent, wanted: u32) {
+    wait_for("the last packet", || {
+        let records = Seen::from_json(&agent.output());
+        records
+            .iter()
+            .any(|record| number(record) == wanted)
+            .then_some(())
+    });
+}
+
 /// Restarts the agent over and over while packets flow. Returns what came out, how many were sent, and which of them while no agent ran.
 fn restarted(manager: &Manager) -> (Outcome, u32, Vec<Range<u32>>) {
     let netns = Netns::new("restart");
@@ -54,11 +66,7 @@ fn restarted(manager: &Manager) -> (Outcome, u32, Vec<Range<u32>>) {
     }
     sender.wait_for_more(2000);
     let sent = sender.stop();
-    let last = |agent: &Agent| {
-        let records = Seen::from_json(&agent.output());
-        records.iter().map(number).max() == Some(sent - 1)
-    };
-    wait_for("the last packet", || last(&agent).then_some(()));
+    wait_for_packet(&agent, sent - 1);
     outcome.add(&agent.stop());
     assert_eq!(netns.counter("sent"), u64::from(sent));
     (outcome, sent, gone)
@@ -136,13 +144,7 @@ fn what_overflows_while_no_agent_runs_is_counted_by_the_next() {
     let agent = manager.start(&arguments);
     burst(&netns, sent, 1);
     sent += 1;
-    wait_for("the last packet", || {
-        let records = Seen::from_json(&agent.output());
-        records
-            .iter()
-            .any(|record| number(record) == sent - 1)
-            .then_some(())
-    });
+    wait_for_packet(&agent, sent - 1);
     outcome.add(&agent.stop());
     assert!(outcome.lost > 0, "the buffer did not overflow");
     let numbers = numbers(&outcome.records);
@@ -168,13 +170,7 @@ fn after_a_crash_the_next_agent_goes_on_and_no_packet_comes_out_twice() {
         sender.wait_for_more(500);
         sender.stop()
     };
-    wait_for("the last packet", || {
-        let records = Seen::from_json(&agent.output());
-        records
-            .iter()
-            .any(|record| number(record) == sent - 1)
-            .then_some(())
-    });
+    wait_for_packet(&agent, sent - 1);
     let ended = agent.stop();
     let (before, after) = (Seen::from_json(&killed.stdout), Seen::from_json(&ended.stdout));
     let (before, after) = (numbers(&before), numbers(&after));
@@ -233,7 +229,7 @@ fn whoever_has_the_addresses_after_a_restart_does_not_get_the_packets_of_before(
 }
 
 #[test]
-fn groups_that_change_with_the_restart_are_bound_and_unbound() {
+fn groups_and_settings_that_change_with_the_restart_are_those_of_the_new_agent() {
     let netns = Netns::new("groups");
     netns.nft(RULES);
     netns.nft(
@@ -244,8 +240,23 @@ fn groups_that_change_with_the_restart_are_bound_and_unbound() {
     let agent = manager.start(&["--group", "7,8", "--netns", &path, "--output", "json"]);
     assert_eq!(agent.stop().code, Some(0));
     burst(&netns, 0, 3);
-    let agent = manager.start(&["--group", "7,9", "--netns", &path, "--output", "json"]);
+    let changed = [
+        "--group",
+        "7,9",
+        "--netns",
+        &path,
+        "--output",
+        "json",
+        "--copy-range",
+        "77",
+    ];
+    let agent = manager.start(&changed);
     assert_eq!(netns.bound_groups(), [7, 9]);
+    // The fifth column is the copy range.
+    let listed = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log"));
+    for line in listed.unwrap().lines() {
+        assert_eq!(line.split_whitespace().nth(4), Some("77"), "{line}");
+    }
     burst(&netns, 3, 1);
     let groups = |group: u64| {
         let records = Seen::from_json(&agent.output());

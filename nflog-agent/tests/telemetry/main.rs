@@ -63,10 +63,7 @@ fn nobody() -> SocketAddr {
 /// A reading agent with an endpoint, and the endpoint's address.
 #[track_caller]
 fn start(netns: &Netns, more: &[&str], environment: &[(&str, &str)]) -> (Agent, SocketAddr) {
-    let path = netns.path().display().to_string();
-    let mut arguments = vec!["--group", "7", "--netns", &path, "--listen", "127.0.0.1:0"];
-    arguments.extend(more);
-    let agent = Agent::start(&arguments, environment);
+    let agent = Agent::on(netns, &[&["--listen", "127.0.0.1:0"], more].concat(), environment);
     let address = address(&agent);
     (agent, address)
 }

@@ -38,6 +38,7 @@ use super::cgroups::v1_controller;
 use super::connection::{Claim, Connection, TCP, contradicts};
 use super::key::{fingerprint, packet_key};
 use super::{Attribution, Comm, End, Method, Owner, Reason};
+use crate::nflog::monotonic_ns;
 use crate::packet::Packet;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nflog-ebpf.o"));
@@ -159,7 +160,7 @@ impl Probes {
     /// # Errors
     /// When the kernel does not take the namespace.
     pub fn lookup(&self, netns: u32) -> Result<Lookup<'_>, OpenError> {
-        let since = monotonic();
+        let since = monotonic_ns();
         unpoisoned(&self.namespaces).insert(netns, since, 0)?;
         Ok(Lookup {
             probes: self,
@@ -313,13 +314,6 @@ impl Lookup<'_> {
         let closing = Closing { closing, since };
         self.probes.sockets.connection(ends, closing, logged_after, end)
     }
-}
-
-/// `CLOCK_MONOTONIC`, ns.
-fn monotonic() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
-    seconds * 1_000_000_000 + nanoseconds
 }
 
 /// A panic of another reader leaves the maps as they are: whole.

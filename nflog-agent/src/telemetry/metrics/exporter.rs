@@ -1,10 +1,11 @@
-//! The SDK's OTLP exporter, made fit for the SDK's own thread.
+//! The SDK's OTLP exporter, made fit for the SDK's own thread, and for connections that are replaced when they are old.
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
@@ -20,30 +21,66 @@ use tokio::runtime::Handle;
 use tonic::metadata::MetadataMap;
 
 use super::MetricsError;
-use crate::export::{Client, Compression, OtlpConfig, Protocol, channel, compress, encoding};
+use crate::export::{
+    Aged, Client, Compression, Connector, MAX_AGE, OtlpConfig, Protocol, channel, compress, encoding,
+};
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 1 << 20;
 
 /// Runs an exporter that needs a tokio runtime on the SDK's own thread, and tells the operator of failures once.
 pub(super) struct OnRuntime {
-    exporter: MetricExporter,
+    config: OtlpConfig,
+    way: Way,
+    exporter: Aged<Arc<MetricExporter>>,
+    temporality: Temporality,
     runtime: Handle,
-    timeout: Duration,
-    target: String,
     failing: AtomicBool,
+}
+
+/// What outlives one exporter of the SDK.
+enum Way {
+    /// Each exporter has a channel of its own.
+    Grpc(Connector),
+    /// Has connections that are replaced by itself.
+    Http(OwnClient),
 }
 
 impl OnRuntime {
     pub(super) fn new(config: &OtlpConfig, runtime: &Handle) -> Result<Self, MetricsError> {
+        Self::over(config, runtime, MAX_AGE)
+    }
+
+    fn over(config: &OtlpConfig, runtime: &Handle, max_age: Duration) -> Result<Self, MetricsError> {
+        let way = match config.protocol {
+            Protocol::Grpc => Way::Grpc(Connector::new(config)?),
+            Protocol::HttpProtobuf => Way::Http(OwnClient {
+                client: Arc::new(Client::new(config)?),
+                compression: config.compression,
+            }),
+        };
         // tonic connects through the runtime it is made in.
         let _runtime = runtime.enter();
         Ok(Self {
-            exporter: otlp(config)?,
+            temporality: otlp(config, &way)?.temporality(),
+            config: config.clone(),
+            way,
+            exporter: Aged::new(max_age),
             runtime: runtime.clone(),
-            timeout: config.timeout,
-            target: config.target(),
             failing: AtomicBool::new(false),
+        })
+    }
+
+    async fn deliver(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let make = || otlp(&self.config, &self.way).map(Arc::new);
+        let exporter = self.exporter.try_get(Instant::now(), make);
+        let exporter = exporter.map_err(|error| OTelSdkError::InternalFailure(error.to_string()))?;
+        let timeout = self.config.timeout;
+        let exported = tokio::time::timeout(timeout, exporter.export(metrics)).await;
+        exported.unwrap_or_else(|_| {
+            // The peer may be gone for good without a word.
+            self.exporter.forget();
+            Err(OTelSdkError::Timeout(timeout))
         })
     }
 
@@ -53,11 +90,11 @@ impl OnRuntime {
             Err(error) if !was_failing => {
                 tracing::warn!(
                     "cannot deliver metrics to {}: {error}; trying again at the next interval",
-                    self.target
+                    self.config.target()
                 );
             }
-            Err(error) => tracing::debug!("cannot deliver metrics to {}: {error}", self.target),
-            Ok(()) if was_failing => tracing::info!("delivering metrics to {} again", self.target),
+            Err(error) => tracing::debug!("cannot deliver metrics to {}: {error}", self.config.target()),
+            Ok(()) if was_failing => tracing::info!("delivering metrics to {} again", self.config.target()),
             Ok(()) => {}
         }
     }
@@ -65,39 +102,36 @@ impl OnRuntime {
 
 impl PushMetricExporter for OnRuntime {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let timeout = {
-            let _runtime = self.runtime.enter();
-            tokio::time::timeout(self.timeout, self.exporter.export(metrics))
-        };
-        let mut export = pin!(timeout);
+        let mut delivery = pin!(self.deliver(metrics));
         let outcome = std::future::poll_fn(|context| -> Poll<_> {
             let _runtime = self.runtime.enter();
-            export.as_mut().poll(context)
+            delivery.as_mut().poll(context)
         })
-        .await
-        .unwrap_or(Err(OTelSdkError::Timeout(self.timeout)));
+        .await;
         self.tell(&outcome);
         // The reader would log it again, every time.
         Ok(())
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
+        // Nothing is kept here.
+        Ok(())
     }
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        self.exporter.forget();
+        Ok(())
     }
 
     fn temporality(&self) -> Temporality {
-        self.exporter.temporality()
+        self.temporality
     }
 }
 
 /// The packets' own client, for the SDK's exporter: connects, compresses and goes through proxies in the same way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OwnClient {
-    client: Client,
+    client: Arc<Client>,
     compression: Compression,
 }
 
@@ -117,13 +151,13 @@ impl HttpClient for OwnClient {
 }
 
 /// The SDK's exporter, set up as for the packets' own.
-fn otlp(config: &OtlpConfig) -> Result<MetricExporter, MetricsError> {
-    let exporter = match config.protocol {
-        Protocol::Grpc => {
+fn otlp(config: &OtlpConfig, way: &Way) -> Result<MetricExporter, MetricsError> {
+    let exporter = match way {
+        Way::Grpc(connector) => {
             let headers = config.headers.iter().cloned().collect();
             let builder = MetricExporter::builder()
                 .with_tonic()
-                .with_channel(channel(config)?)
+                .with_channel(channel(config, connector.clone()))
                 .with_timeout(config.timeout)
                 .with_metadata(MetadataMap::from_headers(headers));
             match config.compression {
@@ -136,7 +170,7 @@ fn otlp(config: &OtlpConfig) -> Result<MetricExporter, MetricsError> {
                     .build(),
             }
         }
-        Protocol::HttpProtobuf => {
+        Way::Http(client) => {
             let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
             let headers: HashMap<_, _> = config
                 .headers
@@ -149,12 +183,60 @@ fn otlp(config: &OtlpConfig) -> Result<MetricExporter, MetricsError> {
                 .with_endpoint(config.endpoint.to_string())
                 .with_timeout(config.timeout)
                 .with_headers(headers)
-                .with_http_client(OwnClient {
-                    client: Client::new(config)?,
-                    compression: config.compression,
-                })
+                .with_http_client(client.clone())
                 .build()
         }
     };
     Ok(exporter?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Mutex;
+
+    use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+        MetricsService, MetricsServiceServer,
+    };
+    use opentelemetry_proto::tonic::collector::metrics::v1::{
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+    };
+    use tokio::net::TcpListener;
+    use tonic::transport::server::TcpIncoming;
+
+    use super::*;
+
+    /// Notes from where requests come.
+    #[derive(Clone, Default)]
+    struct Peers(Arc<Mutex<BTreeSet<SocketAddr>>>);
+
+    #[tonic::async_trait]
+    impl MetricsService for Peers {
+        async fn export(
+            &self,
+            request: tonic::Request<ExportMetricsServiceRequest>,
+        ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+            self.0.lock().unwrap().insert(request.remote_addr().unwrap());
+            Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_grpc_connection_that_is_old_is_replaced() {
+        for (age, connections) in [(MAX_AGE, 1), (Duration::ZERO, 3)] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let endpoint = format!("http://{}", listener.local_addr().unwrap());
+            let peers = Peers::default();
+            let service = MetricsServiceServer::new(peers.clone());
+            let server = tonic::transport::Server::builder().add_service(service);
+            tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+            let config = OtlpConfig::new(Protocol::Grpc, endpoint.parse().unwrap());
+            let exporter = OnRuntime::over(&config, &Handle::current(), age).unwrap();
+            for _ in 0..3 {
+                exporter.deliver(&ResourceMetrics::default()).await.unwrap();
+            }
+            assert_eq!(peers.0.lock().unwrap().len(), connections, "{age:?}");
+        }
+    }
 }

@@ -163,6 +163,20 @@ const SINGLE: &[Single<Snapshot>] = &[
         read: |now| now.dropped_datagrams,
     },
     Single {
+        name: "nflog_agent.datagrams.truncated",
+        instrument: Instrument::Counter,
+        unit: "{datagram}",
+        description: "Datagrams longer than the agent's buffer; what was cut off shows as missed packets.",
+        read: |now| now.truncated,
+    },
+    Single {
+        name: "nflog_agent.datagrams.malformed",
+        instrument: Instrument::Counter,
+        unit: "{datagram}",
+        description: "Datagrams that could not be read to the end.",
+        read: |now| now.malformed,
+    },
+    Single {
         name: "nflog_agent.records.spooled",
         instrument: Instrument::UpDownCounter,
         unit: "{record}",

@@ -140,7 +140,11 @@ mod tests {
         resource.set("host.name", "a\"b");
         let text = text(&Families::new(&Ledger::new(), None, vec![family]), &resource);
         for line in [
-            "target_info{host_name=\"a\\\"b\",service_name=\"nflog-agent\"} 1",
+            concat!(
+                "target_info{service_version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\",host_name=\"a\\\"b\",service_name=\"nflog-agent\"} 1"
+            ),
             "# HELP nflog_agent_policy_matched_total One\\\\two\\nthree.",
             "# TYPE nflog_agent_policy_matched_total counter",
             "nflog_agent_policy_matched_total{a_rule=\"say \\\"hi\\\\\\n\"} 3",

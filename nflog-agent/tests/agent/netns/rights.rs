@@ -82,7 +82,7 @@ fn without_sys_ptrace_that_is_said_once() {
     let said = ended
         .stderr
         .iter()
-        .filter(|line| line.contains("CAP_SYS_PTRACE"))
+        .filter(|line| line.contains("CAP_SYS_PTRACE is needed"))
         .count();
     assert_eq!(said, 1, "{}", ended.messages());
     assert_account(&ended, 0);

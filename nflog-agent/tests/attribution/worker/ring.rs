@@ -1,6 +1,6 @@
 //! Socket calls through io_uring, run by whom the case wants: the caller, a thread of the ring's pool, or the thread that polls it.
 //!
-//! One of the two files of the tests with `unsafe`, because the kernel works on memory that a request names. Each request is over
+//! One of the files of the tests with `unsafe`, because the kernel works on memory that a request names. Each request is over
 //! when [`Ring::run`] returns, which borrows that memory.
 #![expect(
     unsafe_code,

@@ -1,6 +1,6 @@
 //! A tap device, held as a virtual machine's process holds it: it writes the frames that the machine sends.
 //!
-//! One of the two files of the tests with `unsafe`: the device is made by an `ioctl`.
+//! One of the files of the tests with `unsafe`: the device is made by an `ioctl`.
 #![expect(unsafe_code, reason = "no safe crate makes a tap device for a file of ours")]
 
 use std::fs::File;
