@@ -1,6 +1,7 @@
 //! The nflog-agent program: arguments, own messages, exit code.
 
-use std::io::{IsTerminal, stderr};
+use std::io::ErrorKind::BrokenPipe;
+use std::io::{IsTerminal, Write as _, stderr};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         Ok(asked) => asked,
         Err(SettingsError::File(errors)) => {
             for error in &errors.0 {
-                eprintln!("error: {error}");
+                tell(format_args!("error: {error}"));
             }
             return ExitCode::from(exit_codes::USAGE);
         }
@@ -32,12 +33,14 @@ fn main() -> ExitCode {
         Asked::Run(settings) => {
             as_json = settings.args.log_format == LogFormatArg::Json;
             start_messages(stderr, stderr().is_terminal(), settings.args.log_format);
+            warn_of_variables();
             let ended = agent::run(&settings).map(|()| 0);
             messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Replay(settings) => {
             start_messages(stderr, stderr().is_terminal(), LogFormatArg::Text);
+            warn_of_variables();
             let ended = agent::replay(&settings).map(|()| 0);
             messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
@@ -45,11 +48,13 @@ fn main() -> ExitCode {
         Asked::Top(settings, view) => {
             let messages = Messages::default();
             start_messages(messages.clone(), false, LogFormatArg::Text);
+            warn_of_variables();
             let ended = top::run(&settings, &view, messages).map(|()| 0);
+            messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
-        Asked::Other(command) => {
-            let ended = commands::carry_out(&command);
+        Asked::Tool(tool) => {
+            let ended = commands::carry_out(&tool);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
     };
@@ -59,30 +64,48 @@ fn main() -> ExitCode {
             if as_json {
                 tracing::error!("{message}");
             } else {
-                eprintln!("error: {message}");
+                tell(format_args!("error: {message}"));
             }
             ExitCode::from(code)
         }
     }
 }
 
+/// A line on standard error; if nobody reads that, there is nobody to tell.
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+fn warn_of_variables() {
+    for variable in settings::unknown_variables() {
+        tracing::warn!("{variable}");
+    }
+}
+
 /// What clap has to say instead of settings, and the exit code.
 fn usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
+    let printed = match error.kind() {
         // Without arguments the whole help is more use than a line.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
-            ExitCode::from(exit_codes::USAGE)
+            return ExitCode::from(exit_codes::USAGE);
         }
         _ if error.use_stderr() => {
-            eprintln!("{}", usage_line(error));
-            ExitCode::from(exit_codes::USAGE)
+            for variable in settings::unknown_variables() {
+                tell(format_args!("warning: {variable}"));
+            }
+            tell(format_args!("{}", usage_line(error)));
+            return ExitCode::from(exit_codes::USAGE);
         }
-        // --help and --version. A closed pipe is no error of ours.
-        _ => {
-            let _ = error.print();
-            ExitCode::SUCCESS
+        // --help and --version.
+        _ => error.print(),
+    };
+    match printed {
+        Err(error) if error.kind() != BrokenPipe => {
+            tell(format_args!("error: cannot write the output: {error}"));
+            ExitCode::from(exit_codes::IO)
         }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the operator asked for: command line, environment and configuration file in one.
 //!
-//! A value on the command line beats the environment, which beats the file, which beats the default. The file is TOML:
+//! A value on the command line beats the environment, which beats the file, which beats the default. An empty variable is as good as
+//! none. The file is TOML:
 //!
 //! ```toml
 //! group = [7, 8]              # each flag of `run` is a key of the same name
@@ -29,6 +30,7 @@
 //! from then on; what else has changed is named, and waits for a restart. If anything is wrong, all of that is said and nothing changes.
 
 mod changes;
+mod environment;
 mod error;
 mod file;
 mod flags;
@@ -42,10 +44,11 @@ use std::sync::Arc;
 
 use clap::FromArgMatches as _;
 
-use crate::cli::{self, Cli, Command, ReplayArgs, RunArgs};
+use crate::cli::{self, Cli, Command, ReplayArgs, RunArgs, Tool};
 use crate::commands::top::{TopArgs, ViewArgs};
 use crate::policy::{Policy, PolicyConfig};
 pub use changes::{Change, Given};
+pub use environment::{UnknownVariable, unknown_variables};
 pub use error::{FileError, FileErrors, Problem};
 use file::File;
 pub use schema::schema;
@@ -83,7 +86,7 @@ impl Settings {
         match read(self.arguments.iter().cloned())? {
             Asked::Run(settings) | Asked::Top(settings, _) => Ok(*settings),
             // The same arguments ask for the same command.
-            Asked::Replay(_) | Asked::Other(_) => Ok(self.clone()),
+            Asked::Replay(_) | Asked::Tool(_) => Ok(self.clone()),
         }
     }
 
@@ -135,8 +138,8 @@ pub enum Asked {
     Replay(Box<Settings<ReplayArgs>>),
     /// `top`, which runs an agent, with what it shows of it.
     Top(Box<Settings>, ViewArgs),
-    /// Another command.
-    Other(Command),
+    /// A command without settings.
+    Tool(Tool),
 }
 
 /// Reads the command line, the environment and the configuration file that they name.
@@ -145,7 +148,7 @@ pub enum Asked {
 /// The first thing that is wrong with the command line or the environment, or all that are wrong with the file.
 pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, SettingsError> {
     let arguments: Vec<_> = arguments.collect();
-    let mut command = cli::command();
+    let mut command = environment::without_empty(cli::command());
     let mut variables = BTreeMap::new();
     let (mut policy, mut written) = (Policy::default(), PolicyConfig::default());
     if let Some(path) = path(&arguments) {
@@ -175,18 +178,27 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
             let TopArgs { run, view } = *args;
             Asked::Top(Box::new(settings.with(run)), view)
         }
-        other => Asked::Other(other),
+        Command::Tool(tool) => Asked::Tool(tool),
     })
 }
 
 /// The file that a command line, right or wrong, or the environment names.
 fn path(arguments: &[OsString]) -> Option<PathBuf> {
-    let matches = cli::command()
+    let matches = environment::without_empty(cli::command())
         .ignore_errors(true)
         .try_get_matches_from(arguments)
         .ok()?;
     let (_, command) = matches.subcommand()?;
     command.try_get_one::<PathBuf>("config").ok()?.cloned()
+}
+
+/// The one of those that are known that a name is much like.
+fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
+    known
+        .map(|known| (strsim::jaro_winkler(known, name), known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, known)| known.to_owned())
 }
 
 #[cfg(test)]
@@ -274,7 +286,7 @@ mod tests {
             ("line 1", "did you mean 'group'"),
             ("line 2", "copy-range"),
             ("line 4", "console"),
-            ("line 5", "string"),
+            ("line 5", "'spool' is 7.5"),
             ("line 6", "did you mean 'otlp'"),
             ("line 9", "\"10s\""),
             ("line 10", "did you mean 'headers'"),

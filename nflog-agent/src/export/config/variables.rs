@@ -112,7 +112,9 @@ pub(in crate::export) fn read(
 
 /// The error for a member of a list; its value stays out of the message.
 pub(in crate::export) fn not_a_member(variable: &str, member: &str) -> ConfigError {
-    let key = member.split_once('=').map_or(member, |(key, _)| key);
+    let key = member
+        .split_once(['=', ':', ' '])
+        .map_or("a member", |(key, _)| key);
     ConfigError::Member {
         variable: variable.to_owned(),
         member: key.to_owned(),
