@@ -36,9 +36,11 @@ pub(super) struct File {
 }
 
 impl File {
+    /// `beside`: flags that are given elsewhere, which those of the file may need.
+    ///
     /// # Errors
     /// Everything that is wrong with the file, in its order.
-    pub(super) fn read(path: &Path) -> Result<Self, FileErrors> {
+    pub(super) fn read(path: &Path, beside: &[Flag]) -> Result<Self, FileErrors> {
         let text = fs::read_to_string(path).map_err(|error| {
             FileErrors(vec![FileError {
                 path: path.to_owned(),
@@ -57,7 +59,7 @@ impl File {
         };
         match DeTable::parse(&text) {
             Ok(table) => {
-                reader.root(table.get_ref());
+                reader.root(table.get_ref(), beside);
                 reader.compile();
             }
             Err(error) => {
@@ -91,7 +93,7 @@ type Key<'a> = Spanned<DeString<'a>>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
 impl Reader<'_> {
-    fn root(&mut self, table: &DeTable<'_>) {
+    fn root(&mut self, table: &DeTable<'_>, beside: &[Flag]) {
         let names = flags::names();
         for (key, value) in table {
             match key.get_ref().as_ref() {
@@ -106,10 +108,14 @@ impl Reader<'_> {
                 }
             }
         }
-        if self.errors.is_empty()
-            && let Err(problem) = flags::check_together(&self.file.flags)
-        {
-            self.error(None, problem);
+        if self.errors.is_empty() {
+            let mut flags = self.file.flags.clone();
+            let is_here = |flag: &&Flag| flags.iter().any(|other| other.name == flag.name);
+            let more: Vec<_> = beside.iter().filter(|flag| !is_here(flag)).cloned().collect();
+            flags.extend(more);
+            if let Err(problem) = flags::check_together(&flags) {
+                self.error(None, problem);
+            }
         }
         self.check_variables();
     }

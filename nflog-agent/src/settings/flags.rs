@@ -1,6 +1,7 @@
 //! Keys that are flags of `run`: each is checked by the flag's own parser, then becomes the flag's default.
 
 use clap::builder::Resettable;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _};
 
 use super::error::Problem;
@@ -36,6 +37,26 @@ pub(super) fn given(run: &ArgMatches) -> impl Iterator<Item = (String, String)> 
         let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
         Some((arg.get_long()?.to_owned(), values.join(",")))
     })
+}
+
+/// Flags that a command line or the environment sets, as far as they are right.
+pub(super) fn beside_files(command: &ArgMatches) -> Vec<Flag> {
+    let set = arguments().filter_map(|arg| {
+        let id = arg.get_id().as_str();
+        // `replay` does not have all of them.
+        let given = command.try_contains_id(id).is_ok_and(|given| given)
+            && command.value_source(id) != Some(ValueSource::DefaultValue);
+        let values = command
+            .try_get_raw(id)
+            .ok()??
+            .map(|value| value.to_string_lossy().into_owned());
+        let flag = Flag {
+            name: arg.get_long()?.to_owned(),
+            values: values.collect(),
+        };
+        (given && check(&flag).is_ok()).then_some(flag)
+    });
+    set.collect()
 }
 
 /// All flags that a file may set.

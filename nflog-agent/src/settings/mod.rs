@@ -51,6 +51,7 @@ pub use changes::{Change, Given};
 pub use environment::{UnknownVariable, unknown_variables};
 pub use error::{FileError, FileErrors, Problem};
 use file::File;
+use flags::Flag;
 pub use schema::schema;
 
 /// What the operator asked for.
@@ -151,8 +152,8 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
     let mut command = environment::without_empty(cli::command());
     let mut variables = BTreeMap::new();
     let (mut policy, mut written) = (Policy::default(), PolicyConfig::default());
-    if let Some(path) = path(&arguments) {
-        let file = File::read(&path)?;
+    if let Some((path, beside)) = file(&arguments) {
+        let file = File::read(&path, &beside)?;
         command = flags::as_defaults(command, &file.flags);
         variables = file.variables;
         (policy, written) = (file.policy, file.written);
@@ -182,14 +183,15 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
     })
 }
 
-/// The file that a command line, right or wrong, or the environment names.
-fn path(arguments: &[OsString]) -> Option<PathBuf> {
+/// The file that a command line, right or wrong, or the environment names, and the flags that they give beside it.
+fn file(arguments: &[OsString]) -> Option<(PathBuf, Vec<Flag>)> {
     let matches = environment::without_empty(cli::command())
         .ignore_errors(true)
         .try_get_matches_from(arguments)
         .ok()?;
     let (_, command) = matches.subcommand()?;
-    command.try_get_one::<PathBuf>("config").ok()?.cloned()
+    let path = command.try_get_one::<PathBuf>("config").ok()?.cloned()?;
+    Some((path, flags::beside_files(command)))
 }
 
 /// The one of those that are known that a name is much like.
@@ -303,12 +305,66 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_is_wrong_with_a_table_is_said_too() {
+        let text = "[[rule]]\nthen = 'drop'\nmach = {}\nnam = 'x'\n[rule.match]\nprot = 'tcp'\nhok = 'input'\ngroup = []\n\
+                    [[rule]]\nthen = { limit = { rat = '1/s' } }\n[[rule]]\nname = 'x'\n[[prefix]]\nprest = 'ufw'\nother = 1";
+        let problems = problems(text);
+        let expected = [
+            ("line 3", "rule 1: unknown key 'mach'; did you mean 'match'?"),
+            ("line 4", "rule 1: unknown key 'nam'; did you mean 'name'?"),
+            ("line 6", "rule 1: unknown key 'prot'; did you mean 'protocol'?"),
+            ("line 7", "rule 1: unknown key 'hok'; did you mean 'hook'?"),
+            ("line 8", "rule 1: an empty list"),
+            ("line 10", "rule 2: unknown key 'rat'; did you mean 'rate'?"),
+            ("line 11", "rule 3: missing field `then`"),
+            ("line 14", "prefix 1: unknown key 'prest'; did you mean 'preset'?"),
+            ("line 15", "prefix 1: unknown key 'other'; there are preset, "),
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, (line, words)) in problems.iter().zip(expected) {
+            assert!(
+                problem.contains(&format!("{line}: {words}")),
+                "{problem}: {line}: {words}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_that_are_wrong_are_shown_unless_they_may_be_secrets() {
+        let text = "copy-range = 1.5\nverbose = 'yes'\nmax-netns = 'many'\n[otlp]\nheaders = 'authorization=secret'\n\
+                    [otlp.logs]\nheaders = { authorization = 5017 }";
+        let problems = problems(text);
+        let expected = [
+            "1.5; write",
+            "\"yes\"; write true",
+            "'many'",
+            "another value",
+            "another value",
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, words) in problems.iter().zip(expected) {
+            assert!(problem.contains(words), "{problem}: {words}");
+            assert!(
+                !problem.contains("secret") && !problem.contains("5017"),
+                "{problem}"
+            );
+        }
+        assert!(problems[2].contains("write a whole number"), "{problems:?}");
+    }
+
+    #[test]
     fn flags_that_need_each_other_do_so_in_the_file() {
         let problems = problems("group = 7\nspool-bytes = 2000000");
         assert!(
             problems.len() == 1 && problems[0].contains("--spool "),
             "{problems:?}"
         );
+        let read = settings(
+            "group = 7\noutput = 'json'\nspool-bytes = 2000000",
+            &["--spool", "/x", "--output", "console"],
+        )
+        .unwrap();
+        assert_eq!(read.args.spool_bytes, 2_000_000);
     }
 
     /// Every commented key of the file that is shipped is taken, with the value that is shown.
