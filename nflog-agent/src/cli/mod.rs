@@ -175,11 +175,11 @@ pub struct RunArgs {
     pub receive_buffer: u32,
 
     /// Longest time that the kernel holds a packet to fill a batch.
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_FLUSH_TIMEOUT")]
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = time, env = "NFLOG_AGENT_FLUSH_TIMEOUT")]
     pub flush_timeout: Duration,
 
     /// Longest time to deliver what is queued when the agent stops.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_SHUTDOWN_TIMEOUT")]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = time, env = "NFLOG_AGENT_SHUTDOWN_TIMEOUT")]
     pub shutdown_timeout: Duration,
 
     /// Directory for records that the collector does not take: while it is down, too slow, or still owed some when the agent
@@ -193,7 +193,7 @@ pub struct RunArgs {
     pub spool_bytes: u64,
 
     /// Longest time that records stay in the spool.
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration, requires = "spool", env = "NFLOG_AGENT_SPOOL_MAX_AGE")]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = time, requires = "spool", env = "NFLOG_AGENT_SPOOL_MAX_AGE")]
     pub spool_max_age: Duration,
 
     /// What is given up when the spool is full.
@@ -208,7 +208,7 @@ pub struct RunArgs {
 
     /// How often the account (received, exported, spooled, lost) goes out as a record of its own, event nflog.account; only if it has
     /// changed, and not to the console. 0s: never.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_ACCOUNT_INTERVAL")]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = time, env = "NFLOG_AGENT_ACCOUNT_INTERVAL")]
     pub account_interval: Duration,
 
     /// What the agent still can do once everything is open: capabilities, system calls (seccomp) and files (Landlock) that the settings
@@ -267,26 +267,39 @@ fn group(value: &str) -> Result<u16, GroupError> {
     Ok(value.trim().parse()?)
 }
 
-/// Why a value is not an interval.
+/// Why a value is not a time that can be waited for.
 #[derive(Debug, Error)]
-pub enum IntervalError {
+pub enum TimeError {
     /// Not a time.
     #[error(transparent)]
     Duration(#[from] humantime::DurationError),
     /// Looking would take all the time there is, or never happen.
     #[error("{} is not in 100ms to 1h", humantime::format_duration(*.value))]
-    Range {
+    Interval {
         /// The value.
         value: Duration,
     },
+    /// It would have no end that the clock knows.
+    #[error("more than 100 years: write less")]
+    Long,
 }
 
-fn interval(value: &str) -> Result<Duration, IntervalError> {
+pub(crate) fn interval(value: &str) -> Result<Duration, TimeError> {
     let value = humantime::parse_duration(value.trim())?;
     if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&value) {
         Ok(value)
     } else {
-        Err(IntervalError::Range { value })
+        Err(TimeError::Interval { value })
+    }
+}
+
+fn time(value: &str) -> Result<Duration, TimeError> {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let value = humantime::parse_duration(value.trim())?;
+    if value <= LONGEST {
+        Ok(value)
+    } else {
+        Err(TimeError::Long)
     }
 }
 
@@ -348,6 +361,19 @@ mod tests {
         for (value, word) in [("0s", "100ms"), ("2h", "1h"), ("soon", "soon")] {
             let error = usage_line(&run(&["-g", "7", "--netns-interval", value]).unwrap_err());
             assert!(error.contains(word), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_end_is_refused() {
+        for flag in [
+            "--account-interval",
+            "--shutdown-timeout",
+            "--flush-timeout",
+            "--spool-max-age",
+        ] {
+            let line = usage_line(&run(&["-g", "7", "--spool", "/x", flag, "500000000000y"]).unwrap_err());
+            assert!(line.contains(flag) && line.contains("100 years"), "{line}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::help::{CHECK_EXAMPLES, COMPLETIONS_EXAMPLES, MAN_EXAMPLES, RECORD_EXAMPLES, SCHEMA_EXAMPLES};
-use super::{ConntrackArg, OutputArgs, group};
+use super::{ConntrackArg, OutputArgs, group, time};
 use crate::commands::rules::{self, RulesArgs};
 use crate::nflog::COPY_RANGE_MAX;
 
@@ -59,7 +59,7 @@ pub struct RecordArgs {
     pub count: Option<u64>,
 
     /// End after this time.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = time)]
     pub duration: Option<Duration>,
 
     /// Bytes of each packet to copy.
@@ -91,7 +91,7 @@ pub struct ReplayArgs {
     pub output: OutputArgs,
 
     /// Longest time to deliver what is queued when all is read.
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = time)]
     pub drain_timeout: Duration,
 }
 
