@@ -121,16 +121,16 @@ impl Reader<'_> {
     }
 
     fn flag(&mut self, name: &str, value: &Value<'_>) {
-        let switch = flags::is_switch(name);
-        let wanted = if switch {
-            "true or false"
-        } else {
-            "a string, a whole number, or a list of them"
+        let (switch, list) = (flags::is_switch(name), flags::is_list(name));
+        let wanted = match (switch, list) {
+            (true, _) => "true or false",
+            (_, true) => "a string, a whole number, or a list of them",
+            _ => "a string or a whole number",
         };
         let values = match value.get_ref() {
             DeValue::Boolean(value) if switch => Some(vec![value.to_string()]),
             _ if switch => None,
-            DeValue::Array(values) => values.iter().map(scalar).collect(),
+            DeValue::Array(values) if list => values.iter().map(scalar).collect(),
             _ => scalar(value).map(|value| vec![value]),
         };
         let Some(values) = values else {

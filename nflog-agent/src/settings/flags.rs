@@ -72,6 +72,11 @@ pub(super) fn is_switch(name: &str) -> bool {
     arguments().any(|arg| arg.get_long() == Some(name) && is_set_true(&arg))
 }
 
+/// Does the flag take several values?
+pub(super) fn is_list(name: &str) -> bool {
+    arguments().any(|arg| arg.get_long() == Some(name) && takes_several(&arg))
+}
+
 /// What the flag's own parser has against it.
 pub(super) fn check(flag: &Flag) -> Result<(), Problem> {
     parse(std::slice::from_ref(flag), true)
@@ -133,6 +138,10 @@ fn text(error: &clap::Error) -> String {
     let text = usage_parts(error);
     // The file's name is in front instead.
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+}
+
+pub(super) fn takes_several(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
 }
 
 pub(super) fn is_set_true(arg: &Arg) -> bool {

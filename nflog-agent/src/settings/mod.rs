@@ -281,12 +281,13 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_said_at_once_with_its_line() {
-        let text = "grop = 7\ncopy-range = 0\n\noutput = 'xml'\nspool = 7.5\n[otpl]\nendpoint = 'x'\n[otlp]\ntimeout = 5\n\
+        let text = "grop = 7\ncopy-range = 0\ncolor = []\noutput = 'xml'\nspool = 7.5\n[otpl]\nendpoint = 'x'\n[otlp]\ntimeout = 5\n\
                     hedaers = {}\n[otlp.logs]\nprotocol = 'smoke'\n[resource]\nname = 1";
         let problems = problems(text);
         let expected = [
             ("line 1", "did you mean 'group'"),
             ("line 2", "copy-range"),
+            ("line 3", "'color' is a list"),
             ("line 4", "console"),
             ("line 5", "'spool' is 7.5"),
             ("line 6", "did you mean 'otlp'"),

@@ -252,17 +252,24 @@ fn without_a_rule_for_the_group_it_says_which_there_are_and_how_to_add_one() {
         found.contains("none logs to group 8") && found.contains("for group 7"),
         "{found}"
     );
-    // What it says helps.
+    assert!(remedy.contains("rules print new --group 8"), "{remedy}");
+}
+
+#[test]
+fn without_any_rule_what_it_says_helps() {
+    let (here, there) = (Netns::new("check"), Netns::new("check"));
+    let path = there.path().display().to_string();
+    let arguments = ["--group", "8", "--netns", &path];
+    let report = Report::of(&mut check(&here, &arguments));
+    let rules = format!("rules in {path}");
+    let (status, found, remedy) = report.get(&rules);
+    assert_eq!(status, "warning", "{found}");
     let command = remedy
         .strip_prefix("add one, as nflog-agent ")
         .expect("a command");
-    let mut added = netns.command(binary().to_str().unwrap());
-    assert!(
-        added.args(command.split(' ')).status().unwrap().success(),
-        "{remedy}"
-    );
-    let report = Report::of(&mut check(&netns, &["--group", "8"]));
-    assert_eq!(report.get("rules").0, "ok");
+    let added = Command::new(binary()).args(command.split(' ')).status();
+    assert!(added.unwrap().success(), "{remedy}");
+    assert_eq!(Report::of(&mut check(&here, &arguments)).get(&rules).0, "ok");
 }
 
 #[test]

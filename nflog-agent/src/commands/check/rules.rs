@@ -38,17 +38,21 @@ fn in_place(groups: &[u16], place: &Place) -> Finding {
             "run as root, or look yourself: nft list ruleset, iptables-save",
         );
     }
-    let others = if with.is_empty() {
-        "no rule logs to any".to_owned()
+    let (others, remedy) = if with.is_empty() {
+        let there = place.name.as_ref();
+        let there = there.map_or_else(String::new, |name| format!(" --netns {name}"));
+        let remedy = format!("add one, as nflog-agent rules install new --group {first}{there}");
+        ("no rule logs to any".to_owned(), remedy)
     } else {
-        format!("there are rules for group {}", list(&with))
+        // What is there may be of `rules install`, which would replace it.
+        let remedy =
+            format!("add one, as nflog-agent rules print new --group {first} shows, or read one of those");
+        (format!("there are rules for group {}", list(&with)), remedy)
     };
-    let there = place.name.as_ref();
-    let there = there.map_or_else(String::new, |name| format!(" --netns {name}"));
     Finding::warning(
         check,
         format!("none logs to group {}; {others}", list(&missing)),
-        format!("add one, as nflog-agent rules install new --group {first}{there}"),
+        remedy,
     )
 }
 
