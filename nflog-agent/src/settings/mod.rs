@@ -317,6 +317,7 @@ mod tests {
             ("line 7", "rule 1: unknown key 'hok'; did you mean 'hook'?"),
             ("line 8", "rule 1: an empty list"),
             ("line 10", "rule 2: unknown key 'rat'; did you mean 'rate'?"),
+            ("line 10", "rule 2: missing field `rate`"),
             ("line 11", "rule 3: missing field `then`"),
             ("line 14", "prefix 1: unknown key 'prest'; did you mean 'preset'?"),
             ("line 15", "prefix 1: unknown key 'other'; there are preset, "),

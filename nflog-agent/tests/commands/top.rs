@@ -300,6 +300,26 @@ impl Terminal {
     }
 }
 
+#[test]
+fn a_terminal_that_only_shows_is_none() {
+    let (netns, terminal) = (Netns::new("topnokeys"), Terminal::new());
+    let output = top(&netns, &[])
+        .stdin(Stdio::null())
+        .stdout(terminal.stdio())
+        .stderr(Stdio::piped())
+        .env("TERM", "xterm-256color")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    assert!(
+        stderr.contains("standard input") && stderr.contains("--batch"),
+        "{stderr}"
+    );
+    assert!(!terminal.has(ENTER));
+    terminal.close();
+}
+
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
