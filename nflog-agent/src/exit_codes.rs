@@ -8,7 +8,7 @@ pub const USAGE: u8 = 64;
 pub const DATA: u8 = 65;
 /// An input file cannot be opened (`EX_NOINPUT`).
 pub const NO_INPUT: u8 = 66;
-/// The kernel lacks something (`EX_UNAVAILABLE`).
+/// The kernel, or a program or server that is asked, lacks something (`EX_UNAVAILABLE`).
 pub const UNAVAILABLE: u8 = 69;
 /// The output, or a directory, cannot be written (`EX_IOERR`).
 pub const IO: u8 = 74;
@@ -24,7 +24,10 @@ pub const ALL: [(u8, &str); 9] = [
     (USAGE, "wrong arguments, environment or configuration"),
     (DATA, "an input file is not what it should be"),
     (NO_INPUT, "an input file cannot be opened"),
-    (UNAVAILABLE, "the kernel lacks something"),
+    (
+        UNAVAILABLE,
+        "the kernel, or a program or server that is asked, lacks something",
+    ),
     (IO, "the output, or a directory, cannot be written"),
     (
         BUSY,

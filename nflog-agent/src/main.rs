@@ -1,6 +1,7 @@
 //! The nflog-agent program: arguments, own messages, exit code.
 
 use std::fmt::Display;
+use std::io::ErrorKind::BrokenPipe;
 use std::io::{IsTerminal, Write as _, stderr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,12 +39,14 @@ fn main() -> ExitCode {
         Asked::Run(settings) => {
             as_json = settings.args.log_format == LogFormatArg::Json;
             start_messages(StandardError, stderr().is_terminal(), settings.args.log_format);
+            warn_of_variables();
             let ended = agent::run(&settings).map(|()| 0);
             messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
         Asked::Replay(settings) => {
             start_messages(StandardError, stderr().is_terminal(), LogFormatArg::Text);
+            warn_of_variables();
             let ended = agent::replay(&settings).map(|()| 0);
             messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
@@ -51,11 +54,13 @@ fn main() -> ExitCode {
         Asked::Top(settings, view) => {
             let messages = Messages::default();
             start_messages(messages.clone(), false, LogFormatArg::Text);
+            warn_of_variables();
             let ended = top::run(&settings, &view, messages).map(|()| 0);
+            messages::finish();
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
-        Asked::Other(command) => {
-            let ended = commands::carry_out(&command);
+        Asked::Tool(tool) => {
+            let ended = commands::carry_out(&tool);
             ended.map_err(|error| (error.to_string(), error.exit_code()))
         }
     };
@@ -76,23 +81,36 @@ fn say(line: impl Display) {
     let _ = StandardError.write_all(format!("{line}\n").as_bytes());
 }
 
+fn warn_of_variables() {
+    for variable in settings::unknown_variables() {
+        tracing::warn!("{variable}");
+    }
+}
+
 /// What clap has to say instead of settings, and the exit code.
 fn usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
+    let printed = match error.kind() {
         // Without arguments the whole help is more use than a line.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
-            ExitCode::from(exit_codes::USAGE)
+            return ExitCode::from(exit_codes::USAGE);
         }
         _ if error.use_stderr() => {
+            for variable in settings::unknown_variables() {
+                say(format_args!("warning: {variable}"));
+            }
             say(usage_line(error));
-            ExitCode::from(exit_codes::USAGE)
+            return ExitCode::from(exit_codes::USAGE);
         }
-        // --help and --version. A closed pipe is no error of ours.
-        _ => {
-            let _ = error.print();
-            ExitCode::SUCCESS
+        // --help and --version.
+        _ => error.print(),
+    };
+    match printed {
+        Err(error) if error.kind() != BrokenPipe => {
+            say(format_args!("error: cannot write the output: {error}"));
+            ExitCode::from(exit_codes::IO)
         }
+        _ => ExitCode::SUCCESS,
     }
 }
 

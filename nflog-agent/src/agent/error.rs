@@ -114,12 +114,12 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Open(error) => open_exit_code(error),
+            Self::Netns(error) => netns_exit_code(error),
             Self::Config(_)
             | Self::Export(_)
             | Self::NoEndpoint { .. }
             | Self::Transport(_)
             | Self::Metrics(_)
-            | Self::Netns(_)
             | Self::NoKubernetes
             | Self::NoNode
             | Self::NodeName { .. }
@@ -144,11 +144,24 @@ impl RunError {
 }
 
 /// Exit code for a group that cannot be read.
-pub(crate) const fn open_exit_code(error: &OpenError) -> u8 {
+pub(crate) fn open_exit_code(error: &OpenError) -> u8 {
     match error {
         OpenError::PermissionDenied { .. } => exit_codes::PERMISSION,
         OpenError::GroupBusy { .. } => exit_codes::BUSY,
-        OpenError::Netns(_) => exit_codes::USAGE,
+        OpenError::Netns(error) => netns_exit_code(error),
         _ => exit_codes::UNAVAILABLE,
+    }
+}
+
+/// Exit code for a network namespace that cannot be entered.
+pub(crate) fn netns_exit_code(error: &NetnsError) -> u8 {
+    match error {
+        NetnsError::Open { source, .. } | NetnsError::Enter { source, .. }
+            if source.kind() == ErrorKind::PermissionDenied =>
+        {
+            exit_codes::PERMISSION
+        }
+        NetnsError::Thread { .. } => exit_codes::FAILED,
+        _ => exit_codes::USAGE,
     }
 }

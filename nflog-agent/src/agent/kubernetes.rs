@@ -112,7 +112,7 @@ pub(super) fn watch(args: &RunArgs, runtime: &Handle) -> Result<Option<Arc<Pods>
 /// # Errors
 /// When the credentials come from a program.
 #[cfg(feature = "kubernetes")]
-pub(super) fn files(args: &RunArgs) -> Result<Vec<PathBuf>, RunError> {
+pub(crate) fn files(args: &RunArgs) -> Result<Vec<PathBuf>, RunError> {
     let Choice::Watch { access, .. } = choose(args)? else {
         return Ok(Vec::new());
     };
@@ -124,7 +124,7 @@ pub(super) fn files(args: &RunArgs) -> Result<Vec<PathBuf>, RunError> {
 
 /// This build has no client for the Kubernetes API.
 #[cfg(not(feature = "kubernetes"))]
-pub(super) fn files(_: &RunArgs) -> Result<Vec<PathBuf>, RunError> {
+pub(crate) fn files(_: &RunArgs) -> Result<Vec<PathBuf>, RunError> {
     Ok(Vec::new())
 }
 

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use error::RunError;
-pub(crate) use error::open_exit_code;
+pub(crate) use error::{netns_exit_code, open_exit_code};
 pub use netns::{CgroupPattern, CgroupPatternError};
 pub use output::Viewer;
 pub(crate) use output::colour;
@@ -83,7 +83,7 @@ const CAP_NET_ADMIN: u64 = 12;
 /// # Errors
 /// See [`RunError`].
 pub fn run(settings: &Settings) -> Result<(), RunError> {
-    let output = Output::choose((&settings.args).into(), |name| settings.variable(name))?;
+    let output = Output::choose(&settings.args.output, |name| settings.variable(name))?;
     run_to(&output, settings)
 }
 

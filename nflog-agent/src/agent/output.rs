@@ -5,7 +5,7 @@ use std::io::{IsTerminal, sink, stdout};
 use std::sync::Arc;
 
 use super::RunError;
-use crate::cli::{ColorArg, OutputArg, RecordIdArg, ReplayArgs, RunArgs};
+use crate::cli::{ColorArg, OutputArg, OutputArgs, RecordIdArg};
 use crate::export::{FlushPolicy, OtlpConfig, Signal, Transport, detect_resource};
 use crate::record::{Console, Encoder, Json, Otlp, RecordIds, Resource};
 use crate::telemetry::ledger::Ledger;
@@ -19,37 +19,6 @@ pub(crate) struct Output {
     /// Records have ids.
     ids: bool,
     resource: Resource,
-}
-
-/// What the operator asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Choice {
-    output: OutputArg,
-    color: ColorArg,
-    verbose: bool,
-    ids: RecordIdArg,
-}
-
-impl From<&RunArgs> for Choice {
-    fn from(args: &RunArgs) -> Self {
-        Self {
-            output: args.output,
-            color: args.color,
-            verbose: args.verbose,
-            ids: args.record_id,
-        }
-    }
-}
-
-impl From<&ReplayArgs> for Choice {
-    fn from(args: &ReplayArgs) -> Self {
-        Self {
-            output: args.output,
-            color: args.color,
-            verbose: args.verbose,
-            ids: args.record_id,
-        }
-    }
 }
 
 enum Kind {
@@ -76,13 +45,16 @@ impl Output {
     ///
     /// # Errors
     /// The first OTEL_* variable that cannot be honoured.
-    pub(crate) fn choose(choice: Choice, get: impl Fn(&str) -> Option<OsString>) -> Result<Self, RunError> {
+    pub(crate) fn choose(
+        args: &OutputArgs,
+        get: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, RunError> {
         let console = || Kind::Console {
-            colour: colour(choice.color, &get),
-            verbose: choice.verbose,
+            colour: colour(args.color, &get),
+            verbose: args.verbose,
         };
         let otlp = |config| Kind::Otlp(Box::new(config));
-        let kind = match choice.output {
+        let kind = match args.kind {
             OutputArg::Console => console(),
             OutputArg::Json => Kind::Json,
             OutputArg::Auto => OtlpConfig::from_env(Signal::Logs, &get)?.map_or_else(console, otlp),
@@ -95,7 +67,7 @@ impl Output {
         };
         Ok(Self {
             kind,
-            ids: choice.ids == RecordIdArg::Ulid,
+            ids: args.record_id == RecordIdArg::Ulid,
             resource: detect_resource(get)?,
         })
     }

@@ -82,7 +82,7 @@ impl ReplayError {
 /// See [`ReplayError`]. What was read before an error has been delivered. That nobody reads the output any more is none.
 pub fn replay(settings: &Settings<ReplayArgs>) -> Result<(), ReplayError> {
     let args = &settings.args;
-    let output = Output::choose(args.into(), |name| settings.variable(name))?;
+    let output = Output::choose(&args.output, |name| settings.variable(name))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -8,7 +8,7 @@ use crate::exit_codes;
 /// The command line, with the exit codes below the examples of each help text.
 #[must_use]
 pub fn command() -> clap::Command {
-    with_exit_codes(Cli::command()).mut_subcommands(with_exit_codes)
+    with_exit_codes(Cli::command())
 }
 
 fn with_exit_codes(command: clap::Command) -> clap::Command {
@@ -17,7 +17,7 @@ fn with_exit_codes(command: clap::Command) -> clap::Command {
         Some(examples) => format!("{examples}\n\n{codes}"),
         None => codes,
     };
-    command.after_help(help)
+    command.after_help(help).mut_subcommands(with_exit_codes)
 }
 
 pub(super) const CHECK_EXAMPLES: &str = "Examples:

@@ -1,26 +1,26 @@
 //! Command line of the agent. Values are checked here, before anything is opened.
 
+mod choices;
 mod help;
+mod output;
+mod tools;
 
-use std::ffi::OsString;
 use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::agent::CgroupPattern;
-use crate::commands::rules::{self, RulesArgs};
 use crate::commands::top::{self, TopArgs};
-use crate::nflog::COPY_RANGE_MAX;
 use crate::telemetry::endpoint::Listen;
 use crate::workload::kubernetes::KeyPattern;
+pub use choices::{AttributionArg, ConntrackArg, KubernetesArg, LogFormatArg, SandboxArg, WhenFullArg};
 pub use help::command;
-use help::{
-    CHECK_EXAMPLES, COMPLETIONS_EXAMPLES, EXAMPLES, MAN_EXAMPLES, RECORD_EXAMPLES, REPLAY_EXAMPLES,
-    RUN_EXAMPLES, SCHEMA_EXAMPLES,
-};
+use help::{EXAMPLES, REPLAY_EXAMPLES, RUN_EXAMPLES};
+pub use output::{ColorArg, OutputArg, OutputArgs, RecordIdArg};
+pub use tools::{CheckArgs, CompletionsArgs, ManArgs, RecordArgs, ReplayArgs, ReportArg, Tool};
 
 /// NFLOG packets with the process and container that owns them, as OpenTelemetry logs.
 #[derive(Clone, Debug, Parser)]
@@ -41,11 +41,6 @@ pub enum Command {
     /// are honoured. RUST_LOG sets the agent's own messages; RUST_LOG=nflog_ebpf=debug shows those of the kernel probes.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
-    /// Write the packets of NFLOG groups to a capture file, whole and undecoded.
-    ///
-    /// The file is a pcap of link type NFLOG, which tcpdump, Wireshark and `replay` read; - is standard output.
-    #[command(after_help = RECORD_EXAMPLES)]
-    Record(RecordArgs),
     /// Put capture files through the agent: records as `run` makes them, without owners.
     ///
     /// The configuration file's prefixes and rules apply, by the clock of the capture. Packets that are missing in a capture are not
@@ -55,145 +50,9 @@ pub enum Command {
     /// Show live who sends what: rates by prefix, process, workload, action and owner, and losses.
     #[command(after_help = top::EXAMPLES)]
     Top(Box<TopArgs>),
-    /// Print firewall rules that log for the agent, or put them into a table of their own and remove them.
-    #[command(after_help = rules::EXAMPLES)]
-    Rules(Box<RulesArgs>),
-    /// Check every prerequisite of `run`, with what to do about it; or what a running agent can still do.
-    ///
-    /// A line each: ok, warning (the agent runs, with less) or FAILED. Exit code: 0 if nothing failed, else that of the worst failure:
-    /// 64 wrong configuration, 77 missing privileges, 69 the kernel, the collector or the API lacks something, 75 another program reads a
-    /// group, 74 the spool cannot be written.
-    #[command(after_help = CHECK_EXAMPLES)]
-    Check(Box<CheckArgs>),
-    /// Print completions for a shell.
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
-    Completions(CompletionsArgs),
-    /// Print the JSON Schema of the configuration file.
-    #[command(after_help = SCHEMA_EXAMPLES)]
-    ConfigSchema,
-    /// Print the manual page, or write all manual pages.
-    #[command(after_help = MAN_EXAMPLES)]
-    Man(ManArgs),
-}
-
-/// Arguments of `record`.
-#[derive(Clone, Debug, Args)]
-pub struct RecordArgs {
-    /// File to write, or - for standard output.
-    pub file: PathBuf,
-
-    /// NFLOG group to read, 0 to 65535; several as 7,8 or repeated.
-    #[arg(short, long = "group", value_name = "N", required = true, value_delimiter = ',', value_parser = group)]
-    pub groups: Vec<u16>,
-
-    /// Network namespace to read in: a name (/run/netns/NAME), a path, or a pid. Default: the program's own.
-    #[arg(long, value_name = "NAME|PATH|PID")]
-    pub netns: Option<String>,
-
-    /// End after this many packets.
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    pub count: Option<u64>,
-
-    /// End after this time.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub duration: Option<Duration>,
-
-    /// Bytes of each packet to copy.
-    #[arg(long, value_name = "BYTES", default_value_t = COPY_RANGE_MAX, value_parser = clap::value_parser!(u32).range(1..=65_531))]
-    pub copy_range: u32,
-
-    /// Whether the kernel attaches the conntrack entry to each packet.
-    #[arg(long, value_enum, default_value_t)]
-    pub conntrack: ConntrackArg,
-
-    /// Write over a file that is there.
-    #[arg(long)]
-    pub overwrite: bool,
-}
-
-/// Arguments of `replay`.
-#[derive(Clone, Debug, Args)]
-pub struct ReplayArgs {
-    /// Capture files of link type NFLOG, pcap or pcapng; - is standard input.
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-
-    /// Configuration file, as of `run`: what it says of the output, of OTLP, prefixes and rules applies.
-    #[arg(short, long, value_name = "FILE", env = "NFLOG_AGENT_CONFIG")]
-    pub config: Option<PathBuf>,
-
-    /// Where records go.
-    #[arg(short, long, value_enum, default_value_t, env = "NFLOG_AGENT_OUTPUT")]
-    pub output: OutputArg,
-
-    /// An id for each record.
-    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_RECORD_ID")]
-    pub record_id: RecordIdArg,
-
-    /// Longest time to deliver what is queued when all is read.
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
-    pub drain_timeout: Duration,
-
-    /// On the console, everything that is known of each packet, in lines below its own.
-    #[arg(short, long, env = "NFLOG_AGENT_VERBOSE")]
-    pub verbose: bool,
-
-    /// Colour on the console.
-    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
-    pub color: ColorArg,
-}
-
-/// Arguments of `check`.
-#[derive(Clone, Debug, Args)]
-pub struct CheckArgs {
-    /// Look at a running agent instead: capabilities, no_new_privs and seccomp of each of its threads, beside what it promises.
-    #[arg(long, value_name = "PID", num_args = 0..=1)]
-    pub running: Option<Option<u32>>,
-
-    /// Lines, or an array of {check, status, found, remedy}; status is ok, warning or failed, remedy null where there is none.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: ReportArg,
-
-    /// Configuration file, as of run; it is checked, too. Also NFLOG_AGENT_CONFIG.
-    #[arg(id = "file", short, long = "config", value_name = "FILE")]
-    pub file: Option<PathBuf>,
-
-    /// Groups, as of run.
-    #[arg(short, long = "group", value_name = "N")]
-    pub groups: Vec<String>,
-
-    /// Network namespaces, as of run.
-    #[arg(long = "netns", value_name = "NAME|PATH|PID")]
-    pub netns: Vec<String>,
-
-    /// Any other flags of run.
-    #[arg(last = true, value_name = "FLAGS OF RUN")]
-    pub run: Vec<OsString>,
-}
-
-/// `check --output`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ReportArg {
-    /// One line each.
-    #[default]
-    Text,
-    /// JSON.
-    Json,
-}
-
-/// Arguments of `man`.
-#[derive(Clone, Debug, Args)]
-pub struct ManArgs {
-    /// Write the pages of all commands into this directory, which is made if it is missing.
-    #[arg(long, value_name = "DIRECTORY")]
-    pub directory: Option<PathBuf>,
-}
-
-/// Arguments of `completions`.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct CompletionsArgs {
-    /// The shell.
-    pub shell: clap_complete::Shell,
+    /// The others, which need no settings beside their arguments.
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 /// Arguments of `run`.
@@ -239,9 +98,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 14), env = "NFLOG_AGENT_MAX_NETNS")]
     pub max_netns: u32,
 
-    /// Where records go.
-    #[arg(short, long, value_enum, default_value_t, env = "NFLOG_AGENT_OUTPUT")]
-    pub output: OutputArg,
+    /// Where records go, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// How owners are found.
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_ATTRIBUTION")]
@@ -316,11 +175,11 @@ pub struct RunArgs {
     pub receive_buffer: u32,
 
     /// Longest time that the kernel holds a packet to fill a batch.
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_FLUSH_TIMEOUT")]
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = time, env = "NFLOG_AGENT_FLUSH_TIMEOUT")]
     pub flush_timeout: Duration,
 
     /// Longest time to deliver what is queued when the agent stops.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_SHUTDOWN_TIMEOUT")]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = time, env = "NFLOG_AGENT_SHUTDOWN_TIMEOUT")]
     pub shutdown_timeout: Duration,
 
     /// Directory for records that the collector does not take: while it is down, too slow, or still owed some when the agent
@@ -334,7 +193,7 @@ pub struct RunArgs {
     pub spool_bytes: u64,
 
     /// Longest time that records stay in the spool.
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration, requires = "spool", env = "NFLOG_AGENT_SPOOL_MAX_AGE")]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = time, requires = "spool", env = "NFLOG_AGENT_SPOOL_MAX_AGE")]
     pub spool_max_age: Duration,
 
     /// What is given up when the spool is full.
@@ -347,13 +206,9 @@ pub struct RunArgs {
     )]
     pub spool_when_full: WhenFullArg,
 
-    /// An id for each record, by which a backend can drop what arrives twice: after a request whose answer was lost, or a crash.
-    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_RECORD_ID")]
-    pub record_id: RecordIdArg,
-
     /// How often the account (received, exported, spooled, lost) goes out as a record of its own, event nflog.account; only if it has
     /// changed, and not to the console. 0s: never.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "NFLOG_AGENT_ACCOUNT_INTERVAL")]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = time, env = "NFLOG_AGENT_ACCOUNT_INTERVAL")]
     pub account_interval: Duration,
 
     /// What the agent still can do once everything is open: capabilities, system calls (seccomp) and files (Landlock) that the settings
@@ -370,114 +225,6 @@ pub struct RunArgs {
     /// How the agent writes its own messages, which go to standard error.
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_LOG_FORMAT")]
     pub log_format: LogFormatArg,
-
-    /// On the console, everything that is known of each packet, in lines below its own. JSON and OTLP always have it.
-    #[arg(short, long, env = "NFLOG_AGENT_VERBOSE")]
-    pub verbose: bool,
-
-    /// Colour on the console.
-    #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_COLOR")]
-    pub color: ColorArg,
-}
-
-/// `--output`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OutputArg {
-    /// OTLP when an endpoint is set in the environment, else console.
-    #[default]
-    Auto,
-    /// OTLP to OTEL_EXPORTER_OTLP_ENDPOINT, or to the specification's default on localhost.
-    Otlp,
-    /// One readable line per packet on standard output.
-    Console,
-    /// One JSON object per line on standard output.
-    Json,
-}
-
-/// `--attribution`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum AttributionArg {
-    /// Kernel probes, or socket diagnostics where the kernel has no probes.
-    #[default]
-    Auto,
-    /// Kernel probes, or stop.
-    Probes,
-    /// Socket diagnostics and /proc only.
-    Sockdiag,
-}
-
-/// `--conntrack`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ConntrackArg {
-    /// Ask for it; a kernel that cannot is said once. About 200 bytes more per packet that conntrack knows.
-    #[default]
-    Auto,
-    /// Do without.
-    Off,
-}
-
-/// `--kubernetes`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum KubernetesArg {
-    /// In a pod with a service account's token, or where KUBECONFIG names a file.
-    #[default]
-    Auto,
-    /// Or stop.
-    On,
-    /// Records have pod UIDs and container ids.
-    Off,
-}
-
-/// `--spool-when-full`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum WhenFullArg {
-    /// The oldest records, several megabytes at a time.
-    #[default]
-    DropOldest,
-    /// The newest ones.
-    DropNewest,
-}
-
-/// `--sandbox`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SandboxArg {
-    /// As much as this kernel has; what it lacks is said.
-    #[default]
-    Auto,
-    /// Nothing is given up. For debuggers, and for a KUBECONFIG that runs a program for its credentials.
-    Off,
-}
-
-/// `--record-id`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum RecordIdArg {
-    /// A ULID in log.record.uid: 48 bytes of each record.
-    #[default]
-    Ulid,
-    /// None.
-    Off,
-}
-
-/// `--log-format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormatArg {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// A JSON object per line: timestamp, level, message, target.
-    Json,
-}
-
-/// `--color`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ColorArg {
-    /// When standard output is a terminal and NO_COLOR is not set.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
 }
 
 /// A `--netns` value: a pid when it is a number, a path when it has a slash, else a name that `ip netns` made.
@@ -507,7 +254,8 @@ pub(crate) fn usage_parts(error: &clap::Error) -> String {
         .take_while(|line| !line.starts_with("Usage:"))
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
-    parts.join("; ").replace(":; ", ": ")
+    let line = parts.join("; ").replace(":; ", ": ");
+    line.replace("invalid digit found in string", "write a whole number")
 }
 
 /// Why a value is not a group.
@@ -519,26 +267,39 @@ fn group(value: &str) -> Result<u16, GroupError> {
     Ok(value.trim().parse()?)
 }
 
-/// Why a value is not an interval.
+/// Why a value is not a time that can be waited for.
 #[derive(Debug, Error)]
-pub enum IntervalError {
+pub enum TimeError {
     /// Not a time.
     #[error(transparent)]
     Duration(#[from] humantime::DurationError),
     /// Looking would take all the time there is, or never happen.
     #[error("{} is not in 100ms to 1h", humantime::format_duration(*.value))]
-    Range {
+    Interval {
         /// The value.
         value: Duration,
     },
+    /// It would have no end that the clock knows.
+    #[error("more than 100 years: write less")]
+    Long,
 }
 
-fn interval(value: &str) -> Result<Duration, IntervalError> {
+pub(crate) fn interval(value: &str) -> Result<Duration, TimeError> {
     let value = humantime::parse_duration(value.trim())?;
     if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&value) {
         Ok(value)
     } else {
-        Err(IntervalError::Range { value })
+        Err(TimeError::Interval { value })
+    }
+}
+
+fn time(value: &str) -> Result<Duration, TimeError> {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let value = humantime::parse_duration(value.trim())?;
+    if value <= LONGEST {
+        Ok(value)
+    } else {
+        Err(TimeError::Long)
     }
 }
 
@@ -600,6 +361,19 @@ mod tests {
         for (value, word) in [("0s", "100ms"), ("2h", "1h"), ("soon", "soon")] {
             let error = usage_line(&run(&["-g", "7", "--netns-interval", value]).unwrap_err());
             assert!(error.contains(word), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_end_is_refused() {
+        for flag in [
+            "--account-interval",
+            "--shutdown-timeout",
+            "--flush-timeout",
+            "--spool-max-age",
+        ] {
+            let line = usage_line(&run(&["-g", "7", "--spool", "/x", flag, "500000000000y"]).unwrap_err());
+            assert!(line.contains(flag) && line.contains("100 years"), "{line}");
         }
     }
 

@@ -90,7 +90,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
         man.render_subcommands_section(&mut out)?;
     }
     let mut roff = Roff::default();
-    examples(command, &mut roff);
+    notes_and_examples(command, &mut roff);
     let codes = exit_codes::ALL.map(|(code, meaning)| (code.to_string(), meaning));
     let codes = codes.each_ref().map(|(code, meaning)| (code.as_str(), *meaning));
     entries(&mut roff, "EXIT STATUS", &codes);
@@ -104,24 +104,24 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The examples of the help text, as they are there.
-fn examples(command: &Command, roff: &mut Roff) {
+/// What is below the arguments of the help text, as it is there; exit codes have a section of their own.
+fn notes_and_examples(command: &Command, roff: &mut Roff) {
     let help = command
         .get_after_help()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1);
-    let lines: Vec<_> = lines
-        .take_while(|line| !line.starts_with("Exit codes:"))
-        .collect();
-    if lines.is_empty() {
-        return;
+    let text = help.split("Exit codes:\n").next().unwrap_or_default();
+    let (notes, examples) = text.split_once("Examples:\n").unwrap_or((text, ""));
+    for (title, text) in [("NOTES", notes), ("EXAMPLES", examples)] {
+        if text.trim().is_empty() {
+            continue;
+        }
+        roff.control("SH", [title]).control("nf", []);
+        for line in text.trim_end().lines() {
+            roff.text([roman(line)]);
+        }
+        roff.control("fi", []);
     }
-    roff.control("SH", ["EXAMPLES"]).control("nf", []);
-    for line in lines {
-        roff.text([roman(line)]);
-    }
-    roff.control("fi", []);
 }
 
 fn entries(roff: &mut Roff, title: &str, entries: &[(&str, &str)]) {

@@ -14,7 +14,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::cli::Command;
+use crate::cli::Tool;
 use crate::exit_codes;
 pub use record::RecordError;
 use rules::RulesError;
@@ -37,7 +37,7 @@ pub enum CommandError {
 impl CommandError {
     /// Exit code of the process.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Output(_) => exit_codes::IO,
             Self::Record(error) => error.exit_code(),
@@ -46,20 +46,18 @@ impl CommandError {
     }
 }
 
-/// Carries out a command other than `run`, and returns the exit code.
+/// Carries out a command, and returns the exit code.
 ///
 /// # Errors
 /// See [`CommandError`]. That nobody reads the output any more is none.
-pub fn carry_out(command: &Command) -> Result<u8, CommandError> {
-    let done = match command {
-        // Have settings beside their arguments: `agent::run`, `agent::replay`, `top::run`.
-        Command::Run(_) | Command::Replay(_) | Command::Top(_) => Ok(0),
-        Command::Record(args) => record::record(args).map(|()| 0).map_err(CommandError::from),
-        Command::Rules(args) => rules::carry_out(args),
-        Command::Check(args) => check::report(args),
-        Command::Completions(args) => completions::print(args),
-        Command::ConfigSchema => config_schema::print(),
-        Command::Man(args) => man::print(args),
+pub fn carry_out(tool: &Tool) -> Result<u8, CommandError> {
+    let done = match tool {
+        Tool::Record(args) => record::record(args).map(|()| 0).map_err(CommandError::from),
+        Tool::Rules(args) => rules::carry_out(args),
+        Tool::Check(args) => check::report(args),
+        Tool::Completions(args) => completions::print(args),
+        Tool::ConfigSchema => config_schema::print(),
+        Tool::Man(args) => man::print(args),
     };
     match done {
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),

@@ -1,15 +1,17 @@
 //! `record`: the packets of NFLOG groups as a capture file.
 //!
-//! The file has whole records at any time that the program may be interrupted: it is flushed after each batch.
+//! The file has whole records at any time that the program may be interrupted: it is flushed after each batch, and where that fails, what
+//! was written of the batch is taken back.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write, stdout};
+use std::io::{self, BufWriter, IsTerminal as _, Seek as _, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use thiserror::Error;
 
 use crate::agent::open_exit_code;
@@ -37,6 +39,9 @@ pub enum RecordError {
         /// The file.
         path: PathBuf,
     },
+    /// Bytes on a terminal help nobody.
+    #[error("standard output is a terminal: name a file, or pass it on, as in record ... - | tcpdump -nr -")]
+    Terminal,
     /// The file cannot be made.
     #[error("cannot write {}: {source}", path.display())]
     Create {
@@ -65,9 +70,9 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    pub(super) const fn exit_code(&self) -> u8 {
+    pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Exists { .. } => exit_codes::USAGE,
+            Self::Config(_) | Self::Exists { .. } | Self::Terminal => exit_codes::USAGE,
             Self::Open(error) => open_exit_code(error),
             Self::Create { .. } | Self::Write { .. } => exit_codes::IO,
             Self::Recv(_) | Self::Close(_) | Self::Signals(_) => exit_codes::FAILED,
@@ -76,34 +81,45 @@ impl RecordError {
 }
 
 pub(super) fn record(args: &RecordArgs) -> Result<(), RecordError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(RecordError::Signals)?;
-    }
+    let stop = watch_signals().map_err(RecordError::Signals)?;
     let nflog = Nflog::open(&config(args)?)?;
     for warning in &nflog.effective().warnings {
-        eprintln!("warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
-    let writer = Writer::new(create(&args.file, args.overwrite)?);
-    let recording = Recording {
-        writer: writer.map_err(|source| RecordError::Write { packets: 0, source })?,
-        left: args.count.unwrap_or(u64::MAX),
-        packets: 0,
-    };
-    eprintln!("recording to {}", args.file.display());
+    let file = create(&args.file, args.overwrite)?;
+    let mut recording = Recording::begin(file, args.count.unwrap_or(u64::MAX))?;
+    tell(format_args!("recording to {}", args.file.display()));
     let deadline = args.duration.map(|duration| Instant::now() + duration);
-    match recording.run(nflog, &stop, deadline) {
+    let ran = recording.run(nflog, &stop, deadline);
+    let packets = recording.end(ran.is_ok());
+    match ran {
         // Who read the packets has seen enough.
         Err(RecordError::Write {
             source: WriteError::Io { source },
             ..
         }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(error),
-        Ok((packets, loss)) => {
-            eprintln!("{packets} packets recorded, {}", lost(&loss));
+        Ok(loss) => {
+            tell(format_args!("{packets} packets recorded, {}", lost(&loss)));
             Ok(())
         }
     }
+}
+
+/// A line on standard error; if nobody reads that, there is nobody to tell.
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// The first signal asks for the end; the second one ends the program at once, for it may be waiting for who reads its output.
+fn watch_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first time the flag is not set yet.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }
 
 fn config(args: &RecordArgs) -> Result<Config, ConfigError> {
@@ -120,26 +136,27 @@ fn config(args: &RecordArgs) -> Result<Config, ConfigError> {
         .build()
 }
 
-fn create(path: &Path, overwrite: bool) -> Result<Box<dyn Write>, RecordError> {
+/// `None`: standard output.
+fn create(path: &Path, overwrite: bool) -> Result<Option<File>, RecordError> {
     if path == Path::new("-") {
-        return Ok(Box::new(BufWriter::new(stdout())));
+        return if stdout().is_terminal() {
+            Err(RecordError::Terminal)
+        } else {
+            Ok(None)
+        };
     }
     let file = if overwrite {
         File::create(path)
     } else {
         File::create_new(path)
     };
-    match file {
-        Ok(file) => Ok(Box::new(BufWriter::new(file))),
-        Err(source) => Err(if source.kind() == io::ErrorKind::AlreadyExists {
-            RecordError::Exists { path: path.into() }
-        } else {
-            RecordError::Create {
-                path: path.into(),
-                source,
-            }
-        }),
-    }
+    file.map(Some).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => RecordError::Exists { path: path.into() },
+        _ => RecordError::Create {
+            path: path.into(),
+            source,
+        },
+    })
 }
 
 fn lost(loss: &Loss) -> String {
@@ -153,18 +170,61 @@ fn lost(loss: &Loss) -> String {
 
 struct Recording {
     writer: Writer<Box<dyn Write>>,
+    /// What is written, if it has a length.
+    file: Option<File>,
+    /// Length of the file up to the last whole batch.
+    whole: u64,
     /// Packets still to be recorded.
     left: u64,
     packets: u64,
 }
 
 impl Recording {
+    fn begin(file: Option<File>, left: u64) -> Result<Self, RecordError> {
+        let failed = |source| RecordError::Write { packets: 0, source };
+        let out: Box<dyn Write> = match &file {
+            Some(file) => Box::new(BufWriter::new(
+                file.try_clone().map_err(WriteError::from).map_err(failed)?,
+            )),
+            None => Box::new(BufWriter::new(stdout())),
+        };
+        let mut recording = Self {
+            writer: Writer::new(out).map_err(failed)?,
+            file: file.filter(|file| file.metadata().is_ok_and(|file| file.is_file())),
+            whole: 0,
+            left,
+            packets: 0,
+        };
+        recording.flush().map_err(failed)?;
+        Ok(recording)
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        self.writer.flush()?;
+        if let Some(file) = &mut self.file {
+            self.whole = file.stream_position()?;
+        }
+        Ok(())
+    }
+
+    /// Returns how many packets there are in the file.
+    fn end(self, whole: bool) -> u64 {
+        let Self { writer, file, .. } = self;
+        // Tries once more to write what it has.
+        drop(writer);
+        if let Some(file) = file.filter(|_| !whole) {
+            // The error that led here is said.
+            let _ = file.set_len(self.whole);
+        }
+        self.packets
+    }
+
     fn run(
-        mut self,
+        &mut self,
         mut nflog: Nflog,
         stop: &AtomicBool,
         deadline: Option<Instant>,
-    ) -> Result<(u64, Loss), RecordError> {
+    ) -> Result<Loss, RecordError> {
         while self.left > 0 && !stop.load(Ordering::Relaxed) {
             let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if rest.is_some_and(|rest| rest.is_zero()) {
@@ -183,21 +243,24 @@ impl Recording {
             }
         })?;
         written?;
-        Ok((self.packets, loss))
+        Ok(loss)
     }
 
     fn batch(&mut self, batch: &mut Batch<'_>) -> Result<(), RecordError> {
         let received = SystemTime::now();
         let packets = self.packets;
         let failed = |source| RecordError::Write { packets, source };
+        let mut more = 0;
         for entry in batch {
             if self.left == 0 {
                 break;
             }
             self.writer.write(&entry, received).map_err(failed)?;
             self.left -= 1;
-            self.packets += 1;
+            more += 1;
         }
-        self.writer.flush().map_err(failed)
+        self.flush().map_err(failed)?;
+        self.packets += more;
+        Ok(())
     }
 }

@@ -18,5 +18,6 @@ pub use ebpf::{
     ProgramStatistics, SeedError, Seeded, Sighting, Statistics, Verified, verify,
 };
 pub use nflog_common::Stat;
+pub(crate) use sockdiag::netlink::{Extent, Requests};
 pub(crate) use sockdiag::process::{ProcFs, Stat as ProcessStat};
 pub use sockdiag::{OpenError as DiagError, Place, QueryError, SockDiag};

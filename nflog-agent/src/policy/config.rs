@@ -219,6 +219,11 @@ impl<'de> Visitor<'de> for ValuesVisitor {
         while let Some(Values(values)) = list.next_element()? {
             all.extend(values);
         }
+        if all.is_empty() {
+            return Err(A::Error::custom(
+                "an empty list matches nothing; leave it out, or write what is to match",
+            ));
+        }
         Ok(all)
     }
 }

@@ -1,5 +1,6 @@
 //! One reader's state: what its rules have seen so far, and what becomes of the next packet.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,7 @@ impl Engine {
         now: Instant,
     ) -> Self {
         Self {
-            states: states(policy, ledger, netns, now),
+            states: states(policy, ledger, now),
             policy: Arc::clone(policy),
             counts: counts.of(policy),
             all_counts: Arc::clone(counts),
@@ -81,7 +82,7 @@ impl Engine {
     /// Goes on with another policy: flows end and what limits held back is reported, as at the end; limits begin anew.
     pub fn replace(&mut self, policy: &Arc<Policy>, now: Instant, out: &mut impl Out) {
         self.close(now, out);
-        self.states = states(policy, &self.ledger, self.netns, now);
+        self.states = states(policy, &self.ledger, now);
         self.counts = self.all_counts.of(policy);
         self.known = Known::default();
         self.policy = Arc::clone(policy);
@@ -173,11 +174,11 @@ impl Engine {
     }
 }
 
-fn states(policy: &Policy, ledger: &Arc<Ledger>, netns: u32, now: Instant) -> Vec<State> {
+fn states(policy: &Policy, ledger: &Arc<Ledger>, now: Instant) -> Vec<State> {
     let state = |(at, decision): (u64, &Decision)| match decision {
         Decision::Keep => State::Keep,
         Decision::Drop => State::Drop,
-        Decision::Sample(n) => State::Sample(*n, Sampler::new(*n, u64::from(netns) << 32 | at)),
+        Decision::Sample(n) => State::Sample(*n, Sampler::new(*n, RandomState::new().hash_one(at))),
         Decision::Limit(spec) => State::Limit(Limiter::new(*spec), Pending::default()),
         Decision::Aggregate(limits) => State::Aggregate(Flows::new(*limits, ledger.account(), now)),
     };

@@ -59,5 +59,5 @@ fn words(words: &[&str]) -> Schema {
 }
 
 fn one_or_more(one: &Value) -> Schema {
-    json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+    json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
 }

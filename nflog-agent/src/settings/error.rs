@@ -65,8 +65,8 @@ pub enum Problem {
     Type {
         /// The key, with its table.
         key: String,
-        /// The value's type.
-        found: &'static str,
+        /// The value, unless it may be a secret.
+        found: String,
         /// What to write.
         wanted: &'static str,
     },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -11,7 +12,8 @@ use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 
 use super::error::{FileError, FileErrors, Problem};
 use super::flags::{self, Flag};
-use super::variables::{self, HEADERS, INSECURE, TIMEOUT};
+use super::nearest;
+use super::variables::{self, HEADERS, HEADERS_KEY, INSECURE, TIMEOUT};
 use crate::export::{OtlpConfig, Signal, detect_resource};
 use crate::policy::{Place, Policy, PolicyConfig};
 
@@ -34,9 +36,11 @@ pub(super) struct File {
 }
 
 impl File {
+    /// `beside`: flags that are given elsewhere, which those of the file may need.
+    ///
     /// # Errors
     /// Everything that is wrong with the file, in its order.
-    pub(super) fn read(path: &Path) -> Result<Self, FileErrors> {
+    pub(super) fn read(path: &Path, beside: &[Flag]) -> Result<Self, FileErrors> {
         let text = fs::read_to_string(path).map_err(|error| {
             FileErrors(vec![FileError {
                 path: path.to_owned(),
@@ -55,7 +59,7 @@ impl File {
         };
         match DeTable::parse(&text) {
             Ok(table) => {
-                reader.root(table.get_ref());
+                reader.root(table.get_ref(), beside);
                 reader.compile();
             }
             Err(error) => {
@@ -89,7 +93,7 @@ type Key<'a> = Spanned<DeString<'a>>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
 impl Reader<'_> {
-    fn root(&mut self, table: &DeTable<'_>) {
+    fn root(&mut self, table: &DeTable<'_>, beside: &[Flag]) {
         let names = flags::names();
         for (key, value) in table {
             match key.get_ref().as_ref() {
@@ -104,25 +108,29 @@ impl Reader<'_> {
                 }
             }
         }
-        if self.errors.is_empty()
-            && let Err(problem) = flags::check_together(&self.file.flags)
-        {
-            self.error(None, problem);
+        if self.errors.is_empty() {
+            let mut flags = self.file.flags.clone();
+            let is_here = |flag: &&Flag| flags.iter().any(|other| other.name == flag.name);
+            let more: Vec<_> = beside.iter().filter(|flag| !is_here(flag)).cloned().collect();
+            flags.extend(more);
+            if let Err(problem) = flags::check_together(&flags) {
+                self.error(None, problem);
+            }
         }
         self.check_variables();
     }
 
     fn flag(&mut self, name: &str, value: &Value<'_>) {
-        let switch = flags::is_switch(name);
-        let wanted = if switch {
-            "true or false"
-        } else {
-            "a string, a number, or a list of them"
+        let (switch, list) = (flags::is_switch(name), flags::is_list(name));
+        let wanted = match (switch, list) {
+            (true, _) => "true or false",
+            (_, true) => "a string, a whole number, or a list of them",
+            _ => "a string or a whole number",
         };
         let values = match value.get_ref() {
             DeValue::Boolean(value) if switch => Some(vec![value.to_string()]),
             _ if switch => None,
-            DeValue::Array(values) => values.iter().map(scalar).collect(),
+            DeValue::Array(values) if list => values.iter().map(scalar).collect(),
             _ => scalar(value).map(|value| vec![value]),
         };
         let Some(values) = values else {
@@ -147,19 +155,43 @@ impl Reader<'_> {
         };
         let (mut all, mut spots) = (Vec::new(), Vec::new());
         for (number, table) in (1..).zip(tables) {
-            match T::deserialize(ValueDeserializer::from(table.clone())) {
-                Ok(read) => {
-                    all.push(read);
-                    spots.push((number, table.span().start));
-                }
-                Err(error) => {
-                    let span = error.span().unwrap_or_else(|| table.span());
-                    let message = format!("{name} {number}: {}", error.message());
-                    self.error(Some(span.start), Problem::Table(message));
-                }
+            let said = self.errors.len();
+            if let Some(read) = self.read_table(&format!("{name} {number}"), table.clone())
+                && self.errors.len() == said
+            {
+                all.push(read);
+                spots.push((number, table.span().start));
             }
         }
         (all, spots)
+    }
+
+    /// One table. What is wrong with it is said, and taken out to find what else is.
+    fn read_table<T: DeserializeOwned>(&mut self, place: &str, mut table: Value<'_>) -> Option<T> {
+        let whole = table.span();
+        let mut removed = Vec::new();
+        loop {
+            let error = match T::deserialize(ValueDeserializer::from(table.clone())) {
+                Ok(read) => return Some(read),
+                Err(error) => error,
+            };
+            let message = error.message();
+            let is_missed = |key: &String| message == format!("missing field `{key}`");
+            if removed.iter().any(is_missed) {
+                return None;
+            }
+            let span = error.span().unwrap_or_else(|| whole.clone());
+            let unknown = unknown_field(message);
+            let within = |inner: &Range<usize>| match &unknown {
+                Some(_) => *inner == span,
+                // What is around it may need it.
+                None => inner.start <= span.start && span.end <= inner.end,
+            };
+            let gone = remove(table.get_mut(), &within);
+            let message = format!("{place}: {}", unknown.as_deref().unwrap_or(message));
+            self.error(Some(span.start), Problem::Table(message));
+            removed.push(gone?);
+        }
     }
 
     /// Checks the policy; its numbers of tables become those of the file.
@@ -319,11 +351,7 @@ impl Reader<'_> {
     }
 
     fn unknown<'k>(&mut self, key: &Key<'_>, name: &str, table: &str, known: impl Iterator<Item = &'k str>) {
-        let suggestion = known
-            .map(|known| (strsim::jaro_winkler(known, name), known))
-            .filter(|(likeness, _)| *likeness > 0.8)
-            .max_by(|one, other| one.0.total_cmp(&other.0))
-            .map(|(_, known)| known.to_owned());
+        let suggestion = nearest(name, known);
         let separator = if table.is_empty() { "" } else { "." };
         let key_text = format!("{table}{separator}{name}");
         self.error(
@@ -337,12 +365,17 @@ impl Reader<'_> {
 
     fn wrong_type(&mut self, key: &str, value: &Value<'_>, wanted: &'static str) {
         let found = match value.get_ref() {
-            DeValue::String(_) => "another string",
-            DeValue::Integer(_) | DeValue::Float(_) => "a number",
-            DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
+            // They are mostly secrets.
+            DeValue::String(_) | DeValue::Integer(_) if key.contains(HEADERS_KEY) => {
+                "another value".to_owned()
+            }
+            DeValue::String(text) => format!("\"{text}\""),
+            DeValue::Integer(number) => number.as_str().to_owned(),
+            DeValue::Float(number) => number.as_str().to_owned(),
+            DeValue::Boolean(value) => value.to_string(),
+            DeValue::Datetime(date) => date.to_string(),
+            DeValue::Array(_) => "a list".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
         };
         self.error(
             Some(value.span().start),
@@ -379,4 +412,34 @@ fn scalar(value: &Value<'_>) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// What serde says of a key that it does not know, in the words for other keys.
+fn unknown_field(message: &str) -> Option<String> {
+    let (key, expected) = message
+        .strip_prefix("unknown field `")?
+        .split_once("`, expected ")?;
+    let known = || expected.split('`').skip(1).step_by(2);
+    let hint = nearest(key, known()).map_or_else(
+        || format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+        |key| format!("did you mean '{key}'?"),
+    );
+    Some(format!("unknown key '{key}'; {hint}"))
+}
+
+/// Takes out the first key, outer ones first, that is at a place or has its value there. Returns it, if there is one.
+fn remove(value: &mut DeValue<'_>, is_there: &impl Fn(&Range<usize>) -> bool) -> Option<String> {
+    let DeValue::Table(table) = value else {
+        return None;
+    };
+    let found = table
+        .iter()
+        .find(|(key, value)| is_there(&key.span()) || is_there(&value.span()));
+    if let Some(key) = found.map(|(key, _)| key.clone()) {
+        table.remove(&key);
+        return Some(key.get_ref().to_string());
+    }
+    table
+        .iter_mut()
+        .find_map(|(_, value)| remove(value.get_mut(), is_there))
 }

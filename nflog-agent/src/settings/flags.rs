@@ -1,6 +1,7 @@
 //! Keys that are flags of `run`: each is checked by the flag's own parser, then becomes the flag's default.
 
 use clap::builder::Resettable;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _};
 
 use super::error::Problem;
@@ -38,6 +39,26 @@ pub(super) fn given(run: &ArgMatches) -> impl Iterator<Item = (String, String)> 
     })
 }
 
+/// Flags that a command line or the environment sets, as far as they are right.
+pub(super) fn beside_files(command: &ArgMatches) -> Vec<Flag> {
+    let set = arguments().filter_map(|arg| {
+        let id = arg.get_id().as_str();
+        // `replay` does not have all of them.
+        let given = command.try_contains_id(id).is_ok_and(|given| given)
+            && command.value_source(id) != Some(ValueSource::DefaultValue);
+        let values = command
+            .try_get_raw(id)
+            .ok()??
+            .map(|value| value.to_string_lossy().into_owned());
+        let flag = Flag {
+            name: arg.get_long()?.to_owned(),
+            values: values.collect(),
+        };
+        (given && check(&flag).is_ok()).then_some(flag)
+    });
+    set.collect()
+}
+
 /// All flags that a file may set.
 pub(super) fn arguments() -> impl Iterator<Item = Arg> {
     let run = run_command();
@@ -49,6 +70,11 @@ pub(super) fn arguments() -> impl Iterator<Item = Arg> {
 /// Is the flag a switch, without a value?
 pub(super) fn is_switch(name: &str) -> bool {
     arguments().any(|arg| arg.get_long() == Some(name) && is_set_true(&arg))
+}
+
+/// Does the flag take several values?
+pub(super) fn is_list(name: &str) -> bool {
+    arguments().any(|arg| arg.get_long() == Some(name) && takes_several(&arg))
 }
 
 /// What the flag's own parser has against it.
@@ -112,6 +138,10 @@ fn text(error: &clap::Error) -> String {
     let text = usage_parts(error);
     // The file's name is in front instead.
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+}
+
+pub(super) fn takes_several(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
 }
 
 pub(super) fn is_set_true(arg: &Arg) -> bool {

@@ -1,6 +1,7 @@
 //! What the operator asked for: command line, environment and configuration file in one.
 //!
-//! A value on the command line beats the environment, which beats the file, which beats the default. The file is TOML:
+//! A value on the command line beats the environment, which beats the file, which beats the default. An empty variable is as good as
+//! none. The file is TOML:
 //!
 //! ```toml
 //! group = [7, 8]              # each flag of `run` is a key of the same name
@@ -29,6 +30,7 @@
 //! from then on; what else has changed is named, and waits for a restart. If anything is wrong, all of that is said and nothing changes.
 
 mod changes;
+mod environment;
 mod error;
 mod file;
 mod flags;
@@ -42,12 +44,14 @@ use std::sync::Arc;
 
 use clap::FromArgMatches as _;
 
-use crate::cli::{self, Cli, Command, ReplayArgs, RunArgs};
+use crate::cli::{self, Cli, Command, ReplayArgs, RunArgs, Tool};
 use crate::commands::top::{TopArgs, ViewArgs};
 use crate::policy::{Policy, PolicyConfig};
 pub use changes::{Change, Given};
+pub use environment::{UnknownVariable, unknown_variables};
 pub use error::{FileError, FileErrors, Problem};
 use file::File;
+use flags::Flag;
 pub use schema::schema;
 
 /// What the operator asked for.
@@ -83,7 +87,7 @@ impl Settings {
         match read(self.arguments.iter().cloned())? {
             Asked::Run(settings) | Asked::Top(settings, _) => Ok(*settings),
             // The same arguments ask for the same command.
-            Asked::Replay(_) | Asked::Other(_) => Ok(self.clone()),
+            Asked::Replay(_) | Asked::Tool(_) => Ok(self.clone()),
         }
     }
 
@@ -135,8 +139,8 @@ pub enum Asked {
     Replay(Box<Settings<ReplayArgs>>),
     /// `top`, which runs an agent, with what it shows of it.
     Top(Box<Settings>, ViewArgs),
-    /// Another command.
-    Other(Command),
+    /// A command without settings.
+    Tool(Tool),
 }
 
 /// Reads the command line, the environment and the configuration file that they name.
@@ -145,11 +149,11 @@ pub enum Asked {
 /// The first thing that is wrong with the command line or the environment, or all that are wrong with the file.
 pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, SettingsError> {
     let arguments: Vec<_> = arguments.collect();
-    let mut command = cli::command();
+    let mut command = environment::without_empty(cli::command());
     let mut variables = BTreeMap::new();
     let (mut policy, mut written) = (Policy::default(), PolicyConfig::default());
-    if let Some(path) = path(&arguments) {
-        let file = File::read(&path)?;
+    if let Some((path, beside)) = file(&arguments) {
+        let file = File::read(&path, &beside)?;
         command = flags::as_defaults(command, &file.flags);
         variables = file.variables;
         (policy, written) = (file.policy, file.written);
@@ -175,18 +179,28 @@ pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Settings
             let TopArgs { run, view } = *args;
             Asked::Top(Box::new(settings.with(run)), view)
         }
-        other => Asked::Other(other),
+        Command::Tool(tool) => Asked::Tool(tool),
     })
 }
 
-/// The file that a command line, right or wrong, or the environment names.
-fn path(arguments: &[OsString]) -> Option<PathBuf> {
-    let matches = cli::command()
+/// The file that a command line, right or wrong, or the environment names, and the flags that they give beside it.
+fn file(arguments: &[OsString]) -> Option<(PathBuf, Vec<Flag>)> {
+    let matches = environment::without_empty(cli::command())
         .ignore_errors(true)
         .try_get_matches_from(arguments)
         .ok()?;
     let (_, command) = matches.subcommand()?;
-    command.try_get_one::<PathBuf>("config").ok()?.cloned()
+    let path = command.try_get_one::<PathBuf>("config").ok()?.cloned()?;
+    Some((path, flags::beside_files(command)))
+}
+
+/// The one of those that are known that a name is much like.
+fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
+    known
+        .map(|known| (strsim::jaro_winkler(known, name), known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, known)| known.to_owned())
 }
 
 #[cfg(test)]
@@ -267,14 +281,15 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_said_at_once_with_its_line() {
-        let text = "grop = 7\ncopy-range = 0\n\noutput = 'xml'\nspool = 7.5\n[otpl]\nendpoint = 'x'\n[otlp]\ntimeout = 5\n\
+        let text = "grop = 7\ncopy-range = 0\ncolor = []\noutput = 'xml'\nspool = 7.5\n[otpl]\nendpoint = 'x'\n[otlp]\ntimeout = 5\n\
                     hedaers = {}\n[otlp.logs]\nprotocol = 'smoke'\n[resource]\nname = 1";
         let problems = problems(text);
         let expected = [
             ("line 1", "did you mean 'group'"),
             ("line 2", "copy-range"),
+            ("line 3", "'color' is a list"),
             ("line 4", "console"),
-            ("line 5", "string"),
+            ("line 5", "'spool' is 7.5"),
             ("line 6", "did you mean 'otlp'"),
             ("line 9", "\"10s\""),
             ("line 10", "did you mean 'headers'"),
@@ -291,12 +306,67 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_is_wrong_with_a_table_is_said_too() {
+        let text = "[[rule]]\nthen = 'drop'\nmach = {}\nnam = 'x'\n[rule.match]\nprot = 'tcp'\nhok = 'input'\ngroup = []\n\
+                    [[rule]]\nthen = { limit = { rat = '1/s' } }\n[[rule]]\nname = 'x'\n[[prefix]]\nprest = 'ufw'\nother = 1";
+        let problems = problems(text);
+        let expected = [
+            ("line 3", "rule 1: unknown key 'mach'; did you mean 'match'?"),
+            ("line 4", "rule 1: unknown key 'nam'; did you mean 'name'?"),
+            ("line 6", "rule 1: unknown key 'prot'; did you mean 'protocol'?"),
+            ("line 7", "rule 1: unknown key 'hok'; did you mean 'hook'?"),
+            ("line 8", "rule 1: an empty list"),
+            ("line 10", "rule 2: unknown key 'rat'; did you mean 'rate'?"),
+            ("line 10", "rule 2: missing field `rate`"),
+            ("line 11", "rule 3: missing field `then`"),
+            ("line 14", "prefix 1: unknown key 'prest'; did you mean 'preset'?"),
+            ("line 15", "prefix 1: unknown key 'other'; there are preset, "),
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, (line, words)) in problems.iter().zip(expected) {
+            assert!(
+                problem.contains(&format!("{line}: {words}")),
+                "{problem}: {line}: {words}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_that_are_wrong_are_shown_unless_they_may_be_secrets() {
+        let text = "copy-range = 1.5\nverbose = 'yes'\nmax-netns = 'many'\n[otlp]\nheaders = 'authorization=secret'\n\
+                    [otlp.logs]\nheaders = { authorization = 5017 }";
+        let problems = problems(text);
+        let expected = [
+            "1.5; write",
+            "\"yes\"; write true",
+            "'many'",
+            "another value",
+            "another value",
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, words) in problems.iter().zip(expected) {
+            assert!(problem.contains(words), "{problem}: {words}");
+            assert!(
+                !problem.contains("secret") && !problem.contains("5017"),
+                "{problem}"
+            );
+        }
+        assert!(problems[2].contains("write a whole number"), "{problems:?}");
+    }
+
+    #[test]
     fn flags_that_need_each_other_do_so_in_the_file() {
         let problems = problems("group = 7\nspool-bytes = 2000000");
         assert!(
             problems.len() == 1 && problems[0].contains("--spool "),
             "{problems:?}"
         );
+        let read = settings(
+            "group = 7\noutput = 'json'\nspool-bytes = 2000000",
+            &["--spool", "/x", "--output", "console"],
+        )
+        .unwrap();
+        assert_eq!(read.args.spool_bytes, 2_000_000);
     }
 
     /// Every commented key of the file that is shipped is taken, with the value that is shown.

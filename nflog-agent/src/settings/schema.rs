@@ -3,10 +3,9 @@
 //! A file that the agent takes fits it. What it cannot express (patterns, durations, values that exclude each other) the agent says.
 
 use std::any::TypeId;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction};
+use clap::Arg;
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::transform_subschemas;
@@ -64,7 +63,7 @@ fn without_null(schema: &mut Schema) {
 
 fn flag(name: &str, arg: &Arg) -> Value {
     let one = value(name, arg);
-    let several = matches!(arg.get_action(), ArgAction::Append);
+    let several = flags::takes_several(arg);
     let mut schema = match one {
         Value::Object(one) if !several => one,
         one => {
@@ -109,12 +108,9 @@ fn value(name: &str, arg: &Arg) -> Value {
         return number(name, arg, most);
     }
     if parsed == TypeId::of::<Duration>() {
-        return json!({ "type": "string", "examples": ["100ms", "10s", "1day"] });
+        return json!({ "anyOf": [{ "type": "string", "examples": ["100ms", "10s", "1day"] }, { "const": 0 }] });
     }
-    if parsed == TypeId::of::<PathBuf>() {
-        return json!({ "type": "string" });
-    }
-    // A pid is a name, too.
+    // Names may be numbers, those of files, too.
     json!({ "type": ["string", "integer"] })
 }
 

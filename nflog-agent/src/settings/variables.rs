@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 pub(super) const OTLP: [(&str, &str); 9] = [
     ("endpoint", "ENDPOINT"),
     ("protocol", "PROTOCOL"),
-    ("headers", HEADERS),
+    (HEADERS_KEY, HEADERS),
     ("timeout", TIMEOUT),
     ("compression", "COMPRESSION"),
     ("insecure", INSECURE),
@@ -14,6 +14,7 @@ pub(super) const OTLP: [(&str, &str); 9] = [
     ("client-certificate", "CLIENT_CERTIFICATE"),
     ("client-key", "CLIENT_KEY"),
 ];
+pub(super) const HEADERS_KEY: &str = "headers";
 pub(super) const HEADERS: &str = "HEADERS";
 pub(super) const TIMEOUT: &str = "TIMEOUT";
 pub(super) const INSECURE: &str = "INSECURE";

@@ -5,11 +5,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use nflog_agent::nflog::{Config, Nflog};
 use serde_json::Value;
 
 use crate::binary;
 use crate::otlp::Collector;
+use crate::program::Agent;
 use crate::support::Netns;
 
 /// A report, and the exit code that came with it.
@@ -104,6 +104,87 @@ fn where_everything_is_there_it_says_so_of_each_prerequisite_and_exits_with_0() 
 }
 
 #[test]
+fn rules_are_seen_without_a_program_that_lists_them_whoever_made_them() {
+    let (nft, iptables) = (Netns::new("check"), Netns::new("check"));
+    nft.nft(RULES);
+    let log = ["-A", "OUTPUT", "-j", "NFLOG", "--nflog-group", "8"];
+    for program in ["iptables-nft", "ip6tables-nft"] {
+        assert!(iptables.command(program).args(log).status().unwrap().success());
+    }
+    for (netns, group) in [(&nft, "7"), (&iptables, "8")] {
+        let path = netns.path().display().to_string();
+        let mut command = Command::new(binary());
+        command.args(["check", "--output", "json", "--group", group, "--netns", &path]);
+        let report = Report::of(command.env("PATH", "/no/such"));
+        let rules = report.get(&format!("rules in {path}"));
+        assert_eq!(rules.0, "ok", "{rules:?}");
+    }
+}
+
+#[test]
+fn rules_of_the_old_iptables_are_seen() {
+    let netns = Netns::new("check");
+    let mut old = netns.command("iptables-legacy");
+    let log = ["-A", "OUTPUT", "-j", "NFLOG", "--nflog-group", "9"];
+    if !old.args(log).status().is_ok_and(|status| status.success()) {
+        println!("SKIPPED: no old iptables, or a kernel without it");
+        return;
+    }
+    let report = Report::of(&mut check(&netns, &["--group", "9"]));
+    assert_eq!(report.get("rules").0, "ok", "{:?}", report.get("rules"));
+    let report = Report::of(&mut check(&netns, &["--group", "10"]));
+    let (status, found, _) = report.get("rules");
+    assert!(status == "warning" && found.contains("for group 9"), "{found}");
+}
+
+#[test]
+fn a_variable_that_means_nothing_is_named_with_the_one_that_is_meant() {
+    let mut command = Command::new(binary());
+    command
+        .args(["check", "--output", "json", "--group", "7"])
+        .env("NFLOG_AGENT_GROUP", "7");
+    let report = Report::of(&mut command);
+    let (status, found, remedy) = report.get("environment");
+    assert_eq!(status, "warning");
+    assert!(
+        found.contains("NFLOG_AGENT_GROUP is set") && remedy.contains("NFLOG_AGENT_GROUPS"),
+        "{found} {remedy}"
+    );
+    let output = Command::new(binary())
+        .arg("run")
+        .env("NFLOG_AGENT_GROUP", "7")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("did you mean NFLOG_AGENT_GROUPS?"), "{stderr}");
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let empty = [
+        "CONFIG",
+        "GROUPS",
+        "NETNS",
+        "SPOOL",
+        "LISTEN",
+        "VERBOSE",
+        "KUBERNETES_LABELS",
+    ];
+    let mut command = Command::new(binary());
+    command
+        .args(["check", "--output", "json", "--group", "7"])
+        .envs(empty.map(|name| (format!("NFLOG_AGENT_{name}"), "")));
+    let report = Report::of(&mut command);
+    assert_eq!(
+        report.get("configuration").0,
+        "ok",
+        "{:?}",
+        report.get("configuration")
+    );
+    report.get("group 7");
+}
+
+#[test]
 fn people_get_a_line_each() {
     let output = Command::new(binary())
         .args(["check", "--group", "4711"])
@@ -115,6 +196,11 @@ fn people_get_a_line_each() {
         let status = line.split(' ').next().unwrap_or_default();
         assert!(["ok", "warning", "FAILED"].contains(&status), "{line}");
         assert_eq!(line.contains(" => "), status != "ok", "{line}");
+        let (_, found) = line.split_at(9 + 28);
+        assert!(
+            line[..9 + 28].ends_with(' ') && !found.starts_with(' '),
+            "columns: {line}"
+        );
     }
 }
 
@@ -144,8 +230,7 @@ fn everything_that_is_wrong_with_a_file_is_found_and_nothing_else_is_looked_at()
 #[test]
 fn a_group_that_is_read_is_named_with_its_reader() {
     let netns = Netns::new("check");
-    let config = Config::builder().netns(netns.netns()).group(7).build().unwrap();
-    let reader = Nflog::open(&config).unwrap();
+    let reader = netns.reader(7);
     let report = Report::of(&mut check(&netns, &["--group", "7"]));
     let (status, found, remedy) = report.get("group 7");
     assert_eq!((report.code, status), (Some(75), "failed"), "{found}");
@@ -167,7 +252,24 @@ fn without_a_rule_for_the_group_it_says_which_there_are_and_how_to_add_one() {
         found.contains("none logs to group 8") && found.contains("for group 7"),
         "{found}"
     );
-    assert!(remedy.contains("group 8"), "{remedy}");
+    assert!(remedy.contains("rules print new --group 8"), "{remedy}");
+}
+
+#[test]
+fn without_any_rule_what_it_says_helps() {
+    let (here, there) = (Netns::new("check"), Netns::new("check"));
+    let path = there.path().display().to_string();
+    let arguments = ["--group", "8", "--netns", &path];
+    let report = Report::of(&mut check(&here, &arguments));
+    let rules = format!("rules in {path}");
+    let (status, found, remedy) = report.get(&rules);
+    assert_eq!(status, "warning", "{found}");
+    let command = remedy
+        .strip_prefix("add one, as nflog-agent ")
+        .expect("a command");
+    let added = Command::new(binary()).args(command.split(' ')).status();
+    assert!(added.unwrap().success(), "{remedy}");
+    assert_eq!(Report::of(&mut check(&here, &arguments)).get(&rules).0, "ok");
 }
 
 #[test]
@@ -283,4 +385,67 @@ fn a_process_that_is_no_agent_does_not_keep_its_promises_and_none_is_not_there()
     // The largest pid is 2^22.
     let report = running("4194305");
     assert_eq!((report.code, report.get("agent").0), (Some(69), "failed"));
+}
+
+#[test]
+fn of_several_agents_one_has_to_be_named_and_where_none_runs_none_is_found() {
+    let netns = [Netns::new("check"), Netns::new("check")];
+    let agents = netns.each_ref().map(|netns| {
+        let path = netns.path().display().to_string();
+        Agent::start(&["--group", "7", "--output", "json", "--netns", &path], &[])
+    });
+    let report = Report::of(Command::new(binary()).args(["check", "--output", "json", "--running"]));
+    let (status, found, remedy) = report.get("agent");
+    assert_eq!((report.code, status), (Some(64), "failed"), "{found}");
+    for agent in &agents {
+        assert!(found.contains(&agent.pid().to_string()), "{found}");
+    }
+    assert!(remedy.contains("check --running PID"), "{remedy}");
+    let mut alone = Command::new("unshare");
+    alone.args(["--pid", "--fork", "--mount-proc"]).arg(binary());
+    let report = Report::of(alone.args(["check", "--output", "json", "--running"]));
+    let (status, found, _) = report.get("agent");
+    assert_eq!((report.code, status), (Some(69), "failed"), "{found}");
+    for agent in agents {
+        assert_eq!(agent.stop().code, Some(0));
+    }
+}
+
+#[test]
+fn a_kubeconfig_that_runs_a_program_is_refused_by_the_agent_and_found_before() {
+    let netns = Netns::new("check");
+    let directory = tempfile::tempdir().unwrap();
+    let (config, ran) = (directory.path().join("config"), directory.path().join("ran"));
+    let text = format!(
+        "apiVersion: v1
+kind: Config
+current-context: c
+clusters: [{{name: k, cluster: {{server: 'http://127.0.0.1:9'}}}}]
+users: [{{name: u, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: touch, args: ['{}']}}}}}}]
+contexts: [{{name: c, context: {{cluster: k, user: u}}}}]
+",
+        ran.display()
+    );
+    fs::write(&config, text).unwrap();
+    let environment = [
+        ("KUBECONFIG", config.to_str().unwrap()),
+        ("K8S_NODE_NAME", "node-1"),
+    ];
+    let report = Report::of(check(&netns, &["--group", "7"]).envs(environment));
+    let (status, found, remedy) = report.get("kubernetes");
+    assert_eq!((report.code, status), (Some(64), "failed"), "{found}");
+    assert!(remedy.contains("--sandbox off"), "{remedy}");
+    let mut run = netns.command(binary().to_str().unwrap());
+    let output = run
+        .args(["run", "--group", "7"])
+        .envs(environment)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    assert!(
+        stderr.contains(config.to_str().unwrap()) && stderr.contains("--sandbox off"),
+        "{stderr}"
+    );
+    assert!(!ran.exists(), "it was run");
 }

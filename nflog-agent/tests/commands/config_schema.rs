@@ -1,8 +1,10 @@
 //! The JSON Schema of the configuration file: the shipped one is what the program prints, and it judges files as the program does.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use nflog_agent::settings::{self, SettingsError};
 use serde_json::Value;
 
 use super::{nflog_agent, stdout};
@@ -59,6 +61,9 @@ impl<'a> Judge<'a> {
                 },
                 "enum" => says.as_array().expect("a list").contains(value),
                 "const" => says == value,
+                "minItems" => value
+                    .as_array()
+                    .is_none_or(|list| list.len() as u64 >= says.as_u64().unwrap()),
                 "minimum" => value.as_f64().is_none_or(|value| value >= says.as_f64().unwrap()),
                 "maximum" => value.as_f64().is_none_or(|value| value <= says.as_f64().unwrap()),
                 "pattern" => {
@@ -241,6 +246,7 @@ fn what_the_schema_refuses_the_program_refuses() {
         "[[rule]]\nthen = { limit = { burst = 3 } }",
         "[[rule]]\nthen = { limit = { rate = '1/s', per = 'pod' } }",
         "[[rule]]\nthen = { aggregate = { intervall = '1s' } }",
+        "[[rule]]\nthen = 'drop'\nmatch = { source-address = [] }",
     ] {
         assert!(!complaints(&schema, wrong).is_empty(), "the schema: {wrong}");
         assert!(!takes(wrong), "the program: {wrong}");
@@ -270,4 +276,72 @@ fn what_the_program_takes_the_schema_takes() {
         assert!(takes(right), "the program: {right}");
         assert_eq!(complaints(&schema, right), [""; 0], "the schema: {right}");
     }
+}
+
+/// Each key that the schema has below `table`, in the words of TOML.
+fn keys(table: &Value, path: &str, all: &mut Vec<String>) {
+    for (key, value) in table["properties"].as_object().expect("a table's properties") {
+        let path = format!("{path}{key}");
+        if value["properties"].is_object() {
+            keys(value, &format!("{path}."), all);
+        } else if key != "prefix" && key != "rule" {
+            all.push(path);
+        }
+    }
+}
+
+#[test]
+fn whatever_value_of_a_key_the_program_takes_fits_the_schema() {
+    const VALUES: [&str; 24] = [
+        "0",
+        "1",
+        "-1",
+        "7",
+        "65535",
+        "65536",
+        "4294967295",
+        "4294967296",
+        "9223372036854775807",
+        "0x10",
+        "1.5",
+        "true",
+        "''",
+        "'x'",
+        "'7'",
+        "' 7 '",
+        "'off'",
+        "'1s'",
+        "'/a,/b'",
+        "'127.0.0.1:1'",
+        "[]",
+        "[7, '8']",
+        "['/a', '/b']",
+        "{ a = 'b' }",
+    ];
+    let schema = schema();
+    let mut all = Vec::new();
+    keys(&schema, "", &mut all);
+    assert!(
+        all.len() > 50 && all.contains(&"otlp.logs.endpoint".to_owned()),
+        "{all:?}"
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (mut taken, mut wrong) = (0, Vec::new());
+    for key in &all {
+        for value in VALUES {
+            let text = format!("{key} = {value}\n");
+            std::fs::write(file.path(), &text).unwrap();
+            let [program, run, config, group, none] =
+                ["nflog-agent", "run", "--config", "--group", "none"].map(OsString::from);
+            let file = file.path().as_os_str().to_owned();
+            match settings::read([program, run, config, file, group, none].into_iter()) {
+                Err(SettingsError::File(_)) => continue,
+                Err(SettingsError::Arguments(_)) => taken += 1,
+                Ok(_) => panic!("{text}: there is no group none"),
+            }
+            wrong.extend(complaints(&schema, &text));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+    assert!(taken > 100, "{taken}");
 }

@@ -10,11 +10,15 @@ use super::{nflog_agent, stdout};
 
 /// Every command, as arguments; the program itself first.
 fn commands() -> Vec<Vec<String>> {
-    let names = cli::command();
-    let names = names
-        .get_subcommands()
-        .map(|command| vec![command.get_name().to_owned()]);
-    std::iter::once(Vec::new()).chain(names).collect()
+    fn add(command: &clap::Command, path: &[String], all: &mut Vec<Vec<String>>) {
+        all.push(path.to_vec());
+        for command in command.get_subcommands() {
+            add(command, &[path, &[command.get_name().to_owned()]].concat(), all);
+        }
+    }
+    let mut all = Vec::new();
+    add(&cli::command(), &[], &mut all);
+    all
 }
 
 fn help(command: &[String]) -> String {
@@ -23,7 +27,7 @@ fn help(command: &[String]) -> String {
 
 #[test]
 fn every_command_has_examples() {
-    assert!(commands().len() >= 4);
+    assert!(commands().contains(&vec!["rules".to_owned(), "install".to_owned()]));
     for command in commands() {
         let help = help(&command);
         let examples = help.split_once("\nExamples:\n").map(|(_, rest)| rest);
@@ -106,6 +110,11 @@ fn there_is_a_manual_page_for_every_command_with_all_sections() {
             );
         }
     }
+    let rules = fs::read_to_string(path.join("nflog-agent-rules.1")).unwrap();
+    assert!(
+        rules.contains("what opens a connection through this host"),
+        "wishes: {rules}"
+    );
     let whole = stdout(["man"]);
     assert_eq!(whole, fs::read_to_string(path.join("nflog-agent.1")).unwrap());
 }
@@ -136,4 +145,51 @@ fn manual_pages_are_understood_by_man() {
 fn a_directory_that_cannot_be_made_is_an_error_with_its_code() {
     let output = nflog_agent(["man", "--directory", "/proc/no/such"]);
     assert_eq!(output.status.code(), Some(exit_codes::IO.into()), "{output:?}");
+}
+
+/// Runs the program with an end of a pipe that nobody reads as its output or its errors.
+fn unheard(arguments: &[&str], errors: bool) -> Option<i32> {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (stdout, stderr) = if errors {
+        (Stdio::null(), Stdio::from(writer))
+    } else {
+        (Stdio::from(writer), Stdio::null())
+    };
+    let mut command = Command::new(super::binary());
+    command.args(arguments).stdout(stdout).stderr(stderr);
+    command.status().unwrap().code()
+}
+
+#[test]
+fn that_nobody_reads_what_is_said_is_no_bug() {
+    for arguments in [
+        &["--help"][..],
+        &["rules", "install", "--help"],
+        &["man"],
+        &["completions", "zsh"],
+        &["config-schema"],
+        &["rules", "print", "new"],
+    ] {
+        assert_eq!(unheard(arguments, false), Some(0), "{arguments:?}");
+    }
+    for (arguments, code) in [
+        (&["run", "--bad"][..], 64),
+        (&["record", "-g", "7", "/no/such"], 74),
+        (&["replay", "/no/such"], 66),
+    ] {
+        assert_eq!(unheard(arguments, true), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn that_what_is_said_cannot_be_written_is_told() {
+    for arguments in [&["--help"][..], &["man"], &["config-schema"]] {
+        let full = fs::File::create("/dev/full").unwrap();
+        let mut command = Command::new(super::binary());
+        let output = command.args(arguments).stdout(full).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(exit_codes::IO.into()), "{arguments:?}");
+        assert!(stderr.contains("No space left"), "{stderr}");
+    }
 }

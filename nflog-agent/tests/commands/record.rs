@@ -129,16 +129,80 @@ fn a_recording_ends_after_its_count_and_leaves_a_file_that_is_there_alone() {
 #[test]
 fn a_full_disk_is_said_with_the_number_of_packets_in_the_file() {
     let netns = Netns::new("record-full");
-    netns.nft(RULES);
-    let child = recording(&netns, Path::new("/dev/full"), &["--overwrite"]);
-    send(&netns, 10);
-    let ended = child.wait_with_output().unwrap();
+    let ended = Command::new(binary())
+        .args(["record", "/dev/full", "--overwrite", "--group", "7", "--netns"])
+        .arg(netns.path())
+        .output()
+        .unwrap();
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(74), "{stderr}");
     assert!(
         stderr.contains("No space left") && stderr.contains("0 packets"),
         "{stderr}"
     );
+}
+
+#[test]
+fn what_does_not_fit_on_the_disk_leaves_a_capture_of_whole_packets() {
+    let netns = Netns::new("record-room");
+    netns.nft(RULES);
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path();
+    let mount = |arguments: &[&str]| {
+        let mut command = Command::new(arguments[0]);
+        let done = command.args(&arguments[1..]).arg(disk).status().unwrap();
+        assert!(done.success(), "{arguments:?}");
+    };
+    mount(&["mount", "-t", "tmpfs", "-o", "size=16k", "record"]);
+    let file = disk.join("x.pcap");
+    let child = recording(&netns, &file, &[]);
+    for _ in 0..10 {
+        send(&netns, 20);
+        std::thread::sleep(std::time::Duration::from_millis(30));
+    }
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let records = replayed(&[file.to_str().unwrap()]).len();
+    mount(&["umount"]);
+    assert_eq!(ended.status.code(), Some(74), "{stderr}");
+    assert!(
+        records > 0 && stderr.contains(&format!("; {records} packets are in the file")),
+        "{records}: {stderr}"
+    );
+}
+
+#[test]
+fn a_file_is_a_capture_before_the_first_packet() {
+    let netns = Netns::new("record-none");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("x.pcap");
+    let child = recording(&netns, &file, &[]);
+    wait_for("the header", || {
+        std::fs::metadata(&file)
+            .is_ok_and(|file| file.len() > 0)
+            .then_some(())
+    });
+    assert_eq!(replayed(&[file.to_str().unwrap()]).len(), 0);
+    assert_eq!(interrupt(child).status.code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_recording_whose_reader_has_stopped() {
+    let netns = Netns::new("record-stuck");
+    netns.nft(RULES);
+    let mut child = recording(&netns, Path::new("-"), &[]);
+    // More than a pipe holds.
+    send(&netns, 2000);
+    let pid = Pid::from_child(&child);
+    // Signals that come while another one waits are one.
+    let status = wait_for("the second signal to be heeded", || {
+        let ended = child.try_wait().unwrap();
+        if ended.is_none() {
+            kill_process(pid, Signal::INT).unwrap();
+        }
+        ended
+    });
+    assert_eq!(status.code(), Some(130));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use nflog_agent::nflog::{Config, Nflog};
+use nflog_agent::nflog::Nflog;
 
 use super::{binary, nflog_agent, stdout};
 use crate::support::{Netns, Port, cgroup2_root, feed, kernel, veth, wait_for};
@@ -101,12 +101,7 @@ impl World {
     /// What a reader of group 7 gets of the traffic, beside what the rules' counters say.
     #[track_caller]
     fn logged(&self, traffic: impl FnOnce(&Self)) -> Logged {
-        let config = Config::builder()
-            .netns(self.host.netns())
-            .group(7)
-            .build()
-            .unwrap();
-        let mut nflog = Nflog::open(&config).unwrap_or_else(|error| panic!("{error}"));
+        let mut nflog = self.host.reader(7);
         traffic(self);
         let mut logged = Logged::new();
         let mut count = |entry: &nflog_agent::nflog::Entry<'_>| {
@@ -149,6 +144,15 @@ fn counters(text: &str) -> u64 {
         .skip(1)
         .map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap())
         .sum()
+}
+
+/// Prefixes of what is there to be read.
+fn prefixes(mut nflog: Nflog) -> Vec<String> {
+    let mut prefixes = Vec::new();
+    while let Some(batch) = nflog.recv(Some(Duration::from_millis(300))).unwrap() {
+        prefixes.extend(batch.into_iter().map(|entry| entry.prefix_lossy().into_owned()));
+    }
+    prefixes
 }
 
 /// Sends two datagrams that end with a zero and the flow's name.
@@ -223,18 +227,9 @@ fn a_limit_holds_and_a_prefix_arrives() {
     world.install(&[
         "new-in", "--limit", "1/hour", "--burst", "3", "--prefix", "my [in] ",
     ]);
-    let config = Config::builder()
-        .netns(world.host.netns())
-        .group(7)
-        .build()
-        .unwrap();
-    let mut nflog = Nflog::open(&config).unwrap();
+    let nflog = world.host.reader(7);
     world.traffic();
-    let mut prefixes = Vec::new();
-    while let Some(batch) = nflog.recv(Some(Duration::from_millis(300))).unwrap() {
-        prefixes.extend(batch.into_iter().map(|entry| entry.prefix_lossy().into_owned()));
-    }
-    assert_eq!(prefixes, ["my [in] "; 3]);
+    assert_eq!(prefixes(nflog), ["my [in] "; 3]);
     assert_eq!(
         counters(&stdout_of(world.rules(["list"]))),
         3,
@@ -406,12 +401,7 @@ fn drops_are_logged_by_the_line_for_the_chain_that_drops() {
             }}
         }}"
     ));
-    let config = Config::builder()
-        .netns(world.host.netns())
-        .group(7)
-        .build()
-        .unwrap();
-    let mut nflog = Nflog::open(&config).unwrap();
+    let nflog = world.host.reader(7);
     let sender = world
         .outside
         .run(|| UdpSocket::bind((world.outer.1.v4, 0)))
@@ -419,11 +409,7 @@ fn drops_are_logged_by_the_line_for_the_chain_that_drops() {
     for port in [53, 54] {
         sender.send_to(b"x", (world.outer.0.v4, port)).unwrap();
     }
-    let mut prefixes = Vec::new();
-    while let Some(batch) = nflog.recv(Some(Duration::from_millis(300))).unwrap() {
-        prefixes.extend(batch.into_iter().map(|entry| entry.prefix_lossy().into_owned()));
-    }
-    assert_eq!(prefixes, ["drop "]);
+    assert_eq!(prefixes(nflog), ["drop "]);
 }
 
 #[test]
@@ -448,4 +434,61 @@ fn without_privileges_and_with_wrong_words_it_says_what_to_do() {
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {stderr}");
         assert!(stderr.contains(word) && stderr.lines().count() == 1, "{stderr}");
     }
+}
+
+#[test]
+fn without_nft_it_says_what_to_install_and_what_does_without() {
+    let program = binary();
+    // On the same file system, for a link.
+    let root = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    std::fs::hard_link(&program, root.path().join("nflog-agent")).unwrap();
+    for action in [&["install", "new"][..], &["list"], &["remove"]] {
+        let output = Command::new("chroot")
+            .arg(root.path())
+            .args(["/nflog-agent", "rules"])
+            .args(action)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{action:?}: {stderr}");
+        assert!(
+            stderr.contains("package nftables") && stderr.contains("rules print"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_namespace_that_may_not_be_entered_is_a_missing_privilege() {
+    let netns = Netns::new("rules");
+    for arguments in [
+        &["rules", "list"][..],
+        &["record", "-g", "7", "-"],
+        &["run", "-g", "7"],
+    ] {
+        let output = Command::new("setpriv")
+            .args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"])
+            .arg(binary())
+            .args(arguments)
+            .arg("--netns")
+            .arg(netns.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(77), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("CAP_SYS_ADMIN"), "{stderr}");
+    }
+}
+
+#[test]
+fn what_is_to_be_pasted_into_a_shell_is_quoted_for_it() {
+    let text = stdout(["rules", "print", "drops", "--prefix", "it's "]);
+    let (_, quoted) = text.rsplit_once("nft add rule FAMILY TABLE CHAIN ").unwrap();
+    let shell = format!("printf %s {quoted}");
+    let output = Command::new("sh").args(["-c", &shell]).output().unwrap();
+    let said = stdout_of(output);
+    assert!(
+        said.ends_with("log prefix \"it's \" group 7 snaplen 128"),
+        "{said}"
+    );
 }

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use nflog_agent::nflog::{Config, Nflog};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -217,8 +216,7 @@ fn a_reader_that_goes_away_is_a_quiet_end() {
 #[test]
 fn a_group_that_is_taken_is_said_with_what_to_do() {
     let netns = Netns::new("topbusy");
-    let config = Config::builder().netns(netns.netns()).group(7).build().unwrap();
-    let nflog = Nflog::open(&config).unwrap();
+    let nflog = netns.reader(7);
     let output = top(&netns, &["--batch"]).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{stderr}");
@@ -300,6 +298,26 @@ impl Terminal {
         drop((self.slave, self.master));
         self.reader.join().unwrap();
     }
+}
+
+#[test]
+fn a_terminal_that_only_shows_is_none() {
+    let (netns, terminal) = (Netns::new("topnokeys"), Terminal::new());
+    let output = top(&netns, &[])
+        .stdin(Stdio::null())
+        .stdout(terminal.stdio())
+        .stderr(Stdio::piped())
+        .env("TERM", "xterm-256color")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    assert!(
+        stderr.contains("standard input") && stderr.contains("--batch"),
+        "{stderr}"
+    );
+    assert!(!terminal.has(ENTER));
+    terminal.close();
 }
 
 const ENTER: &str = "\x1b[?1049h";

@@ -58,6 +58,14 @@ impl Netns {
         nflog::Netns::Path(self.path())
     }
 
+    /// A reader of a group.
+    #[track_caller]
+    pub(crate) fn reader(&self, group: u16) -> nflog::Nflog {
+        let config = nflog::Config::builder().netns(self.netns()).group(group).build();
+        let config = config.expect("the defaults are good");
+        nflog::Nflog::open(&config).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Inode number of the namespace.
     pub(crate) fn inode(&self) -> u32 {
         let inode = fs::metadata(self.path()).expect("the namespace exists").ino();

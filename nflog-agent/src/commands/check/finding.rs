@@ -103,10 +103,15 @@ impl Finding {
         }
     }
 
-    /// Of an error whose text has the remedy after its first semicolon or colon.
+    /// Of an error whose text has the remedy after its last semicolon, or colon.
     pub(super) fn error(check: impl Into<String>, cause: Cause, error: &dyn fmt::Display) -> Self {
         let text = error.to_string();
-        match text.rsplit_once("; ") {
+        // What the system says of a cause is no remedy.
+        let behind_colon = || {
+            text.rsplit_once(": ")
+                .filter(|(_, end)| !end.contains("(os error"))
+        };
+        match text.rsplit_once("; ").or_else(behind_colon) {
             Some((found, remedy)) => Self::failed(check, cause, found, remedy),
             None => Self::failed(check, cause, &*text, "see the message"),
         }
@@ -131,7 +136,7 @@ impl fmt::Display for Finding {
         };
         // One line, whatever the texts are.
         let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        write!(f, "{status:<8} {:<20} {}", self.check, line(&self.found))?;
+        write!(f, "{status:<8} {:<27} {}", self.check, line(&self.found))?;
         match &self.remedy {
             Some(remedy) => write!(f, " => {}", line(remedy)),
             None => Ok(()),
@@ -166,7 +171,7 @@ mod tests {
         let finding = Finding::failed("spool", Cause::Io, "/x is\nfull", "make room");
         assert_eq!(
             finding.to_string(),
-            "FAILED   spool                /x is full => make room"
+            "FAILED   spool                       /x is full => make room"
         );
     }
 }

@@ -10,35 +10,54 @@ use crate::agent::{RunError, nflog_config};
 use crate::cli::{AttributionArg, ConntrackArg, netns_path};
 use crate::nflog::{Netns, Nflog, OpenError, Warning};
 
+/// A namespace that the configuration names.
+pub(super) struct Place {
+    /// As it is named; none for the agent's own.
+    pub(super) name: Option<String>,
+    pub(super) netns: Netns,
+}
+
+impl Place {
+    /// What is behind the name of a check.
+    pub(super) fn suffix(&self) -> String {
+        self.name
+            .as_ref()
+            .map_or_else(String::new, |name| format!(" in {name}"))
+    }
+}
+
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (place, netns) in places(subject) {
+    for place in places(subject) {
         for &group in &subject.groups {
-            findings.extend(bound(subject, group, &place, netns.clone()));
+            findings.extend(bound(subject, group, &place));
         }
     }
     findings.push(buffer(subject.settings.args.receive_buffer));
     findings
 }
 
-/// The namespaces of the configuration, with what follows a group's name in the report.
-pub(super) fn places(subject: &Subject) -> Vec<(String, Netns)> {
+/// The namespaces of the configuration.
+pub(super) fn places(subject: &Subject) -> Vec<Place> {
     let args = &subject.settings.args;
     if args.netns.is_empty() {
         // What patterns find comes and goes.
         let here = args.netns_of_cgroup.is_empty();
-        return here
-            .then(|| (String::new(), Netns::Current))
-            .into_iter()
-            .collect();
+        let place = Place {
+            name: None,
+            netns: Netns::Current,
+        };
+        return here.then_some(place).into_iter().collect();
     }
-    let named = args.netns.iter();
-    named
-        .map(|value| (format!(" in {value}"), Netns::Path(netns_path(value))))
-        .collect()
+    let place = |value: &String| Place {
+        name: Some(value.clone()),
+        netns: Netns::Path(netns_path(value)),
+    };
+    args.netns.iter().map(place).collect()
 }
 
-fn bound(subject: &Subject, group: u16, place: &str, netns: Netns) -> Vec<Finding> {
+fn bound(subject: &Subject, group: u16, place: &Place) -> Vec<Finding> {
+    let (place, netns) = (place.suffix(), place.netns.clone());
     let check = format!("group {group}{place}");
     let mut args = subject.settings.args.clone();
     args.groups = vec![group];

@@ -15,17 +15,42 @@ use crate::owner::{MapSizes, Probes, ProbesError, Seeded};
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe/type";
+const SYMBOLS: &str = "/proc/kallsyms";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 /// The oldest kernel whose ring buffers the probes answer through.
 const OLDEST_FOR_PROBES: (u8, u8) = (5, 8);
 
-/// Modules that NFLOG takes; with what is missing without each.
-const MODULES: [(&str, &str); 4] = [
-    ("nfnetlink_log", "no group can be read"),
-    ("nft_log", "nftables rules cannot log"),
-    ("xt_NFLOG", "iptables rules cannot log; nothing else needs it"),
-    ("nf_conntrack_netlink", "no owners where addresses are translated"),
+/// A module that NFLOG takes.
+struct Module {
+    name: &'static str,
+    /// A function of it: the kernel has it among its symbols if the module is built in.
+    function: &'static str,
+    /// What is missing without it.
+    without: &'static str,
+}
+
+const MODULES: [Module; 4] = [
+    Module {
+        name: "nfnetlink_log",
+        function: "nfulnl_log_packet",
+        without: "no group can be read",
+    },
+    Module {
+        name: "nft_log",
+        function: "nft_log_eval",
+        without: "nftables rules cannot log",
+    },
+    Module {
+        name: "xt_NFLOG",
+        function: "nflog_tg",
+        without: "iptables rules cannot log; nothing else needs it",
+    },
+    Module {
+        name: "nf_conntrack_netlink",
+        function: "ctnetlink_new_conntrack",
+        without: "no owners where addresses are translated",
+    },
 ];
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
@@ -37,7 +62,8 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
         let parts = [btf(), kprobes(&release), lockdown(), probes(subject)];
         findings.extend(parts.into_iter().map(|finding| subject.for_probes(finding)));
     }
-    findings.extend(MODULES.map(|(name, without)| module(&release, name, without)));
+    let symbols = fs::read_to_string(SYMBOLS).unwrap_or_default();
+    findings.extend(MODULES.map(|module| module.finding(&release, &symbols)));
     findings
 }
 
@@ -191,28 +217,38 @@ fn is_privileged() -> bool {
     effective().is_some_and(may_load)
 }
 
-fn module(release: &str, name: &str, without: &str) -> Finding {
-    let check = format!("module {name}");
-    let directory = Path::new("/lib/modules").join(release);
-    let listed = |list: &str| {
-        let text = fs::read_to_string(directory.join(list)).ok()?;
-        Some(text.lines().any(|line| is_module(line, name)))
-    };
-    if Path::new("/sys/module").join(name).exists() {
-        return Finding::ok(check, "loaded");
+impl Module {
+    fn finding(&self, release: &str, symbols: &str) -> Finding {
+        let (name, check) = (self.name, format!("module {}", self.name));
+        let directory = Path::new("/lib/modules").join(release);
+        let listed = |list: &str| {
+            let text = fs::read_to_string(directory.join(list)).ok()?;
+            Some(text.lines().any(|line| is_module(line, name)))
+        };
+        if Path::new("/sys/module").join(name).exists() {
+            return Finding::ok(check, "loaded");
+        }
+        match (listed("modules.builtin"), listed("modules.dep")) {
+            (Some(true), _) => Finding::ok(check, "built in"),
+            _ if self.is_among(symbols) => Finding::ok(check, "built in"),
+            (_, Some(true)) => Finding::ok(check, "not loaded; the kernel loads it when it is needed"),
+            (None, None) => Finding::ok(
+                check,
+                "not loaded; the kernel looks for it when it is needed, and whether it will find one is not seen here (no /lib/modules)",
+            ),
+            _ => Finding::warning(
+                check,
+                format!("not there: {}", self.without),
+                "install the kernel's package of modules",
+            ),
+        }
     }
-    match (listed("modules.builtin"), listed("modules.dep")) {
-        (Some(true), _) => Finding::ok(check, "built in"),
-        (_, Some(true)) => Finding::ok(check, "not loaded; the kernel loads it when it is needed"),
-        (None, None) => Finding::ok(
-            check,
-            "not loaded; not known whether there is one, as /lib/modules is not here",
-        ),
-        _ => Finding::warning(
-            check,
-            format!("not there: {without}"),
-            "install the kernel's package of modules, unless it is built in",
-        ),
+
+    /// Whether the kernel has it in itself: symbols of a loaded module have its name behind them.
+    fn is_among(&self, symbols: &str) -> bool {
+        symbols
+            .lines()
+            .any(|line| line.split_ascii_whitespace().skip(2).eq([self.function]))
     }
 }
 
@@ -235,6 +271,13 @@ mod tests {
         let strict = lockdown_of("none integrity [confidentiality]");
         assert_eq!(strict.status, Status::Failed);
         assert_eq!(lockdown_of("none [integrity] confidentiality").status, Status::Ok);
+    }
+
+    #[test]
+    fn a_module_that_is_built_in_has_its_function_among_the_kernels_symbols() {
+        let module = &MODULES[1];
+        assert!(module.is_among("0 t nft_log_eval.cold\n0 t nft_log_eval\n"));
+        assert!(!module.is_among("0 t nft_log_eval\t[nft_log]\n0 t nft_log_eval_x\n"));
     }
 
     #[test]

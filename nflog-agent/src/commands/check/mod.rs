@@ -8,6 +8,7 @@ mod collector;
 mod finding;
 mod group;
 mod kernel;
+mod log_rules;
 mod pods;
 mod privileges;
 mod rules;
@@ -68,6 +69,7 @@ fn check(args: &CheckArgs, report: &mut Report) -> Result<(), CommandError> {
         }
         Err(findings) => return report.add(findings),
     };
+    report.add(environment())?;
     report.add(kernel::check(&subject))?;
     report.add(privileges::check(&subject))?;
     report.add(surroundings::check())?;
@@ -89,7 +91,7 @@ fn configuration(args: &CheckArgs) -> Result<(Subject, Finding), Vec<Finding>> {
         }
         Err(SettingsError::Arguments(error)) => return Err(wrong(&usage_parts(&error))),
     };
-    let output = Output::choose((&settings.args).into(), |name| settings.variable(name));
+    let output = Output::choose(&settings.args.output, |name| settings.variable(name));
     let output = output.map_err(|error| wrong(&error))?;
     if let Err(error) = nflog_config(&settings.args, Netns::Current, false) {
         return Err(wrong(&error));
@@ -119,6 +121,14 @@ fn configuration(args: &CheckArgs) -> Result<(Subject, Finding), Vec<Finding>> {
     Ok((subject, finding))
 }
 
+/// Variables that mean nothing.
+fn environment() -> Vec<Finding> {
+    let unknown = settings::unknown_variables().into_iter();
+    unknown
+        .map(|variable| Finding::error("environment", Cause::Usage, &variable).soften())
+        .collect()
+}
+
 /// The settings that `run` would have, and whether they name a group.
 fn read(args: &CheckArgs) -> Result<(Settings, bool), SettingsError> {
     let mut line: Vec<OsString> = vec!["nflog-agent".into(), "run".into()];
@@ -145,7 +155,7 @@ fn read(args: &CheckArgs) -> Result<(Settings, bool), SettingsError> {
 fn run_settings(line: &[OsString]) -> Result<Settings, SettingsError> {
     match settings::read(line.iter().cloned())? {
         Asked::Run(settings) => Ok(*settings),
-        Asked::Replay(_) | Asked::Top(..) | Asked::Other(_) => {
+        Asked::Replay(_) | Asked::Top(..) | Asked::Tool(_) => {
             Err(clap::Error::new(ErrorKind::InvalidSubcommand).into())
         }
     }

@@ -2,13 +2,19 @@
 
 use super::Subject;
 use super::finding::{Cause, Finding};
-use crate::agent::kubernetes::{Choice, choose};
-use crate::cli::KubernetesArg;
+use crate::agent::kubernetes::{Choice, choose, files};
+use crate::cli::{KubernetesArg, SandboxArg};
 
 const CHECK: &str = "kubernetes";
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let args = &subject.settings.args;
+    // Then the agent does not start.
+    if args.sandbox == SandboxArg::Auto
+        && let Err(error) = files(args)
+    {
+        return vec![Finding::error(CHECK, Cause::Usage, &error)];
+    }
     let finding = match choose(args) {
         Err(error) => Finding::error(CHECK, Cause::Usage, &error),
         Ok(Choice::Off) => Finding::ok(CHECK, "not wanted: --kubernetes off"),

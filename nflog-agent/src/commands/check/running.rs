@@ -103,7 +103,7 @@ fn is_agent(process: &Process) -> bool {
     is_program
         && process
             .cmdline()
-            .is_ok_and(|line| line.iter().skip(1).any(|argument| argument == SUBCOMMAND))
+            .is_ok_and(|line| line.get(1).is_some_and(|argument| argument == SUBCOMMAND))
 }
 
 /// The main thread first.

@@ -15,10 +15,33 @@ pub struct RulesArgs {
     pub action: Action,
 }
 
+const PRINT_EXAMPLES: &str = "Examples:
+  # Look, then load it yourself
+  nflog-agent rules print new --limit 100/second | sudo nft -f -
+  # For iptables
+  nflog-agent rules print new --format iptables | sudo iptables-restore --noflush
+
+What can be wished: nflog-agent rules --help";
+
+const INSTALL_EXAMPLES: &str = "Examples:
+  # What opens a connection to or from this host
+  sudo nflog-agent rules install new
+  # In the network namespace of a container, by the pid of one of its processes
+  sudo nflog-agent rules install new-out --netns 4711
+
+What can be wished: nflog-agent rules --help";
+
+const REMOVE_EXAMPLES: &str = "Examples:
+  sudo nflog-agent rules remove";
+
+const LIST_EXAMPLES: &str = "Examples:
+  sudo nflog-agent rules list";
+
 /// What to do with rules.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Action {
     /// Print rules, and change nothing.
+    #[command(after_help = PRINT_EXAMPLES)]
     Print {
         /// In which language.
         #[arg(long, value_enum, default_value_t)]
@@ -28,6 +51,7 @@ pub enum Action {
         rules: Wanted,
     },
     /// Put rules into table inet nflog-agent, in place of what is in it; all of them or none.
+    #[command(after_help = INSTALL_EXAMPLES)]
     Install {
         /// What to log, and how.
         #[command(flatten)]
@@ -37,12 +61,14 @@ pub enum Action {
         place: Place,
     },
     /// Remove table inet nflog-agent.
+    #[command(after_help = REMOVE_EXAMPLES)]
     Remove {
         /// Where.
         #[command(flatten)]
         place: Place,
     },
     /// Print table inet nflog-agent, with its counters.
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// Where.
         #[command(flatten)]

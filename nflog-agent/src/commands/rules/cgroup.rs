@@ -18,7 +18,7 @@ pub(super) fn for_nft(path: &str) -> Result<(usize, String), RulesError> {
 
 /// That there is such a cgroup.
 pub(super) fn exists(path: &str) -> Result<(), RulesError> {
-    let cgroup = root()?.join(path);
+    let cgroup = mounted()?.ok_or(RulesError::CgroupsHidden)?.join(path);
     if cgroup.is_dir() {
         Ok(())
     } else {
@@ -35,10 +35,14 @@ fn below(root: &Path, path: &str) -> Result<String, RulesError> {
 
 /// Where cgroup version 2 is mounted; where it usually is, if nowhere: so that rules for another host can be printed.
 fn root() -> Result<PathBuf, RulesError> {
+    Ok(mounted()?.unwrap_or_else(|| PathBuf::from(NFT_ROOT)))
+}
+
+fn mounted() -> Result<Option<PathBuf>, RulesError> {
     let mounts = Process::myself().and_then(|myself| myself.mountinfo());
     let mounts = mounts.map_err(|error| RulesError::Mounts(error.to_string()))?;
     let found = mounts.into_iter().find(|mount| mount.fs_type == "cgroup2");
-    Ok(found.map_or_else(|| PathBuf::from(NFT_ROOT), |mount| mount.mount_point))
+    Ok(found.map(|mount| mount.mount_point))
 }
 
 #[cfg(test)]

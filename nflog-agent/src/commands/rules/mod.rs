@@ -20,6 +20,7 @@ pub use arguments::{Action, Family, Format, Place, Prefix, PrefixError, Rate, Ra
 pub use wish::{Protocol, Source, Wish, WishError};
 
 use super::CommandError;
+use crate::agent::netns_exit_code;
 use crate::exit_codes;
 use crate::nflog::NetnsError;
 use nftables::{MARK, TABLE};
@@ -47,6 +48,11 @@ pub enum RulesError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// Seen by nobody here.
+    #[error(
+        "cgroup version 2 is not mounted here, and the cgroup cannot be looked up; ip netns exec hides it: use --netns instead"
+    )]
+    CgroupsHidden,
     /// Not where nft looks.
     #[error("cgroup version 2 is mounted at {}, and nft looks below /sys/fs/cgroup: mount it there", .root.display())]
     CgroupRoot {
@@ -88,18 +94,20 @@ pub enum RulesError {
 impl RulesError {
     /// Exit code of the process.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Drops
             | Self::Nothing(_)
             | Self::Priority
             | Self::NoCgroup { .. }
-            | Self::CgroupRoot { .. }
-            | Self::Netns(_) => exit_codes::USAGE,
-            Self::NoNft | Self::Refused { .. } | Self::Mounts(_) => exit_codes::UNAVAILABLE,
+            | Self::CgroupRoot { .. } => exit_codes::USAGE,
+            Self::Netns(error) => netns_exit_code(error),
+            Self::NoNft | Self::Refused { .. } | Self::Mounts(_) | Self::CgroupsHidden => {
+                exit_codes::UNAVAILABLE
+            }
             Self::Foreign => exit_codes::BUSY,
             Self::NotPrivileged => exit_codes::PERMISSION,
-            Self::Nft(_) => 1,
+            Self::Nft(_) => exit_codes::FAILED,
         }
     }
 }
@@ -130,10 +138,7 @@ Examples:
   nflog-agent rules install new --group 7 && nflog-agent run --group 7
   nflog-agent rules install egress:10.42.0.7 --every-packet --prefix 'web '
   nflog-agent rules print drops --format iptables
-  nflog-agent rules list; nflog-agent rules remove
-
-Exit codes: 64 wrong arguments, 69 no nft or it refuses, 75 the table is somebody else's,
-77 missing privileges.";
+  nflog-agent rules list; nflog-agent rules remove";
 
 pub(super) fn carry_out(args: &RulesArgs) -> Result<u8, CommandError> {
     let text = match &args.action {
@@ -197,9 +202,10 @@ fn install(wanted: &Wanted, nft: &Nft) -> Result<String, RulesError> {
     nft.run(&["-c", "-f", "-"], &script)?;
     nft.run(&["-f", "-"], &script)?;
     let (rules, group) = (rule::rules(wanted).len(), wanted.group);
+    let s = if rules == 1 { "" } else { "s" };
     Ok(format!(
-        "{rules} rules in table {TABLE} log to group {group}: nflog-agent run --group {group} reads it, nflog-agent rules remove \
-         removes them\n"
+        "{rules} rule{s} for group {group} in table {TABLE}: nflog-agent run --group {group} reads it, nflog-agent rules remove \
+         removes the table\n"
     ))
 }
 

@@ -112,13 +112,14 @@ fn expression(matching: &Match) -> Result<String, RulesError> {
 /// What is to be put into the chains that drop, as comments.
 pub(super) fn drops(wanted: &Wanted) -> String {
     let statement = statement(wanted, &prefix_of(wanted, "drop"));
+    let quoted = statement.replace('\'', "'\\''");
     format!(
         "# drops: what a chain drops no later chain sees, in whatever table, and an earlier one cannot know it. So the chain that\n\
          # drops has to log. Where it has a rule like `tcp dport 23 drop`, put before that\n\
          #     tcp dport 23 {statement}\n\
          # and if its policy is drop, put as its last rule\n\
          #     {statement}\n\
-         # The latter in a running firewall, until it is loaded again: nft add rule FAMILY TABLE CHAIN '{statement}'\n"
+         # The latter in a running firewall, until it is loaded again: nft add rule FAMILY TABLE CHAIN '{quoted}'\n"
     )
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::tally::By;
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, interval};
 
 /// Arguments of `top`: those of `run`, as it reads and attributes like `run`, and how to show it. Those of `run` about the output
 /// have no effect.
@@ -51,14 +51,5 @@ impl ValueEnum for By {
     fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
         let help = self.text().first().map_or("", |text| text.trim());
         Some(clap::builder::PossibleValue::new(self.name()).help(help))
-    }
-}
-
-fn interval(value: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(value.trim()).map_err(|error| error.to_string())?;
-    if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval) {
-        Ok(interval)
-    } else {
-        Err("not in 100ms to 1h".to_owned())
     }
 }

@@ -16,7 +16,7 @@ mod tallier;
 mod tally;
 mod view;
 
-use std::io::{self, ErrorKind, IsTerminal as _, Write as _, stdout};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _, stdin, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -56,16 +56,16 @@ Totals are since the start.
 Examples:
   nflog-agent top --group 7
   nflog-agent top --group 7 --netns-of-cgroup '/kubepods*' --view workloads
-  nflog-agent top --group 7 --batch --interval 10s --count 6 --view processes
-
-Exit codes: those of run; 64 also without a terminal, 74 if it cannot be used.";
+  nflog-agent top --group 7 --batch --interval 10s --count 6 --view processes";
 
 /// Why `top` ended.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TopError {
-    /// Standard output is not one.
-    #[error("standard output is no terminal that can show a live view: use --batch for plain text")]
+    /// Standard input or output is not one.
+    #[error(
+        "standard input and output are no terminal that can show a live view: use --batch for plain text"
+    )]
     NoTerminal,
     /// Somebody reads the group.
     #[error(
@@ -95,7 +95,7 @@ impl TopError {
             Self::NoTerminal => exit_codes::USAGE,
             Self::Busy(error) | Self::Run(error) => error.exit_code(),
             Self::Output(_) => exit_codes::IO,
-            Self::System(_) | Self::Panicked => 1,
+            Self::System(_) | Self::Panicked => exit_codes::FAILED,
         }
     }
 }
@@ -112,7 +112,7 @@ pub fn run(settings: &Settings, view: &ViewArgs, messages: Messages) -> Result<(
     let top = Arc::new(Top {
         view: view.clone(),
         reading: reading(settings),
-        colour: colour(settings.args.color, |name| settings.variable(name)),
+        colour: colour(settings.args.output.color, |name| settings.variable(name)),
         messages,
         basket: Arc::default(),
         ledger: OnceLock::new(),
@@ -134,7 +134,10 @@ pub fn run(settings: &Settings, view: &ViewArgs, messages: Messages) -> Result<(
 }
 
 fn has_screen(settings: &Settings) -> bool {
-    stdout().is_terminal() && settings.variable("TERM").is_none_or(|term| term != "dumb")
+    // Keys could be read from /dev/tty, too, but the sandbox keeps that shut.
+    stdin().is_terminal()
+        && stdout().is_terminal()
+        && settings.variable("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// In the screen's first line.

@@ -66,7 +66,7 @@ pub enum ConfigError {
     Member {
         /// The variable.
         variable: String,
-        /// The member, without what follows its first `=`.
+        /// The member, without what follows its first `=`; of headers, `:` or blank.
         member: String,
     },
     /// A header that HTTP does not allow.

@@ -79,7 +79,7 @@ impl<G: Fn(&str) -> Option<OsString>> Variables<G> {
         let Some(Value { variable, value, .. }) = self.find("HEADERS")? else {
             return Ok(Vec::new());
         };
-        let members = percent::list(&value).map_err(|member| not_a_member(&variable, member))?;
+        let members = percent::list(&value).map_err(|member| not_a_member(&variable, header(member)))?;
         let header = |(name, value): (String, String)| {
             let parsed = HeaderName::try_from(&name)
                 .ok()
@@ -108,6 +108,13 @@ pub(in crate::export) fn read(
             variable: variable.to_owned(),
         }),
     }
+}
+
+/// What may be shown of a member that should be a header: what is before the value, if that can be told.
+fn header(member: &str) -> &str {
+    member
+        .split_once(['=', ':', ' '])
+        .map_or("a member", |(name, _)| name)
 }
 
 /// The error for a member of a list; its value stays out of the message.

@@ -35,7 +35,7 @@ mod flow;
 mod holders;
 mod inet;
 mod namespace;
-mod netlink;
+pub(super) mod netlink;
 mod ping;
 mod ports;
 pub(crate) mod process;

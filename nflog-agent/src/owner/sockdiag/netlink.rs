@@ -1,6 +1,6 @@
 //! One netlink request, one answer, on a socket that never waits.
 //!
-//! The kernel answers `SOCK_DIAG` and `RTM_GETROUTE` requests inside `sendmsg`: the answer, or the first part of a dump,
+//! The kernel answers `SOCK_DIAG`, `RTM_GETROUTE` and nfnetlink requests inside `sendmsg`: the answer, or the first part of a dump,
 //! is queued before `sendmsg` returns, and each later part of a dump before the `recvmsg` that took the one before it
 //! returns. A receive that would block therefore means that there is no answer, and is an error.
 
@@ -22,7 +22,7 @@ const MAX_DATAGRAMS: usize = 1024;
 
 /// A netlink socket used for requests only.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     socket: Socket,
     sequence: u32,
     buffer: Vec<u8>,
@@ -30,14 +30,14 @@ pub(super) struct Requests {
 
 /// Whether a request asks for one object or for all that match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     One,
     Dump,
 }
 
 impl Requests {
     /// Opens a socket of this netlink family in the network namespace of the calling thread.
-    pub(super) fn open(family: isize) -> io::Result<Self> {
+    pub(crate) fn open(family: isize) -> io::Result<Self> {
         let mut socket = Socket::new(family)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -54,7 +54,7 @@ impl Requests {
     /// # Errors
     ///
     /// [`QueryError`]; `each` may have been called before.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &mut self,
         kind: u16,
         extent: Extent,
