@@ -178,6 +178,7 @@ mod tests {
                 .map(|(id, name)| ((*id).to_owned(), container(name)))
                 .collect(),
             addresses: Vec::new(),
+            of_node: Vec::new(),
         }
     }
 
