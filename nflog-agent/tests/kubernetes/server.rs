@@ -55,6 +55,7 @@ struct State {
     oldest: u64,
     faults: VecDeque<Fault>,
     forbidden: BTreeSet<&'static str>,
+    unwatched: BTreeSet<&'static str>,
     token: String,
     /// Open watches of an earlier count end in the middle of an event.
     cuts: u64,
@@ -185,6 +186,11 @@ impl Server {
         }
     }
 
+    /// It may be listed, and not watched.
+    pub(crate) fn forbid_watching(&self, resource: &'static str) {
+        self.state().unwatched.insert(resource);
+    }
+
     pub(crate) fn rotate_token(&self, token: &str) {
         self.state().token = token.to_owned();
     }
@@ -203,7 +209,8 @@ impl Server {
                 let known = format!("Bearer {}", state.token);
                 let refused = if token == known {
                     let resource = resource(&path);
-                    let is_forbidden = state.forbidden.contains(resource);
+                    let watches = path.contains("watch=true") && state.unwatched.contains(resource);
+                    let is_forbidden = watches || state.forbidden.contains(resource);
                     is_forbidden.then(|| (403, forbidden(resource)))
                 } else {
                     Some((401, "Unauthorized".to_owned()))

@@ -483,3 +483,49 @@ fn a_refusal_names_services_and_the_role_and_pods_are_named_all_the_same() {
     let remedy = "get, list and watch of services, as in deploy/kustomize/services";
     assert_eq!(said.matches(remedy).count(), 1, "{said}");
 }
+
+#[test]
+fn check_asks_for_services_and_says_what_is_not_allowed() {
+    let server = Server::start();
+    server.put(crate::pod());
+    let directory = tempfile::tempdir().unwrap();
+    let (config, _) = Server::kubeconfig(server.address(), directory.path());
+    let check = |more: &[&str]| {
+        let mut command = std::process::Command::new(crate::program::binary());
+        command
+            .args(["check", "--output", "json", "--group", "7", "--"])
+            .args(more)
+            .env("KUBECONFIG", &config)
+            .env("K8S_NODE_NAME", "node-1");
+        let output = command.output().unwrap();
+        let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{error}: {output:?}");
+        });
+        let of = |name: &str| all.iter().find(|finding| finding["check"] == name).cloned();
+        (of("kubernetes").unwrap(), of("kubernetes-services"))
+    };
+    let (pods, services) = check(&[]);
+    assert_eq!((pods["status"].as_str(), services), (Some("ok"), None), "{pods}");
+    let asked = server.requests();
+    assert!(
+        asked.iter().all(|path| path.starts_with("/api/v1/pods?")),
+        "{asked:?}"
+    );
+
+    let (_, services) = check(&["--kubernetes-services"]);
+    assert_eq!(services.unwrap()["status"], "ok");
+    server.forbid("services", true);
+    let (pods, services) = check(&["--kubernetes-services"]);
+    let services = services.unwrap();
+    assert_eq!(
+        (&pods["status"], &services["status"]),
+        (&json!("ok"), &json!("warning"))
+    );
+    let text = services.to_string();
+    assert!(text.contains("get, list and watch of services"), "{text}");
+    // To list is not enough.
+    server.forbid("services", false);
+    server.forbid_watching("services");
+    let (_, services) = check(&["--kubernetes-services"]);
+    assert_eq!(services.unwrap()["status"], "warning");
+}
