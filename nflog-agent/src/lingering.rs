@@ -37,6 +37,9 @@ impl<K: Eq + Hash, V> Lingering<K, V> {
     pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= self.half && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
+        } else {
+            // Else the old value would come back with the next use.
+            self.old.remove(&key);
         }
         self.young.insert(key, value);
     }
@@ -75,5 +78,15 @@ mod tests {
         map.insert(1, 'c');
         assert_eq!(map.get(&1), Some(&'c'));
         assert_eq!(map.len(), 2);
+    }
+
+    #[test]
+    fn a_new_value_replaces_one_that_was_not_used_lately() {
+        let mut map = Lingering::new(4);
+        for (key, value) in [(1, 'a'), (2, 'b'), (3, 'c'), (1, 'd')] {
+            map.insert(key, value);
+        }
+        assert_eq!(map.get(&1), Some(&'d'));
+        assert_eq!(map.len(), 3);
     }
 }

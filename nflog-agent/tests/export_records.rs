@@ -18,7 +18,7 @@ use nflog_agent::record::{
     Suppressed, packet_line,
 };
 use nflog_agent::telemetry::ledger::{Ledger, LossReason};
-use nflog_agent::workload::kubernetes::{Peer, Pod};
+use nflog_agent::workload::kubernetes::{Peer, Pod, Service};
 use nflog_agent::workload::{Process, Workload};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -273,6 +273,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn peer_service()(uid in "[0-9a-f-]{1,36}", namespace in text(), name in text()) -> Service {
+        Service { uid: uid.into(), namespace: namespace.into(), name: name.into() }
+    }
+}
+
+prop_compose! {
     fn rule()(
         words in proptest::array::uniform3(of("\\PC{0,12}")),
         action in of(prop_oneof![Just("drop".to_owned()), Just("accept".to_owned()), "\\PC{0,12}"]),
@@ -304,6 +310,7 @@ prop_compose! {
         attribution in attribution().boxed(),
         process in of(process()).boxed(),
         peer in of(peer()).boxed(),
+        peer_service in of(peer_service()).boxed(),
         rule in of(rule()).boxed(),
         sample_rate in any::<Option<u32>>(),
         flow in of(flow()).boxed(),
@@ -312,7 +319,7 @@ prop_compose! {
         let (seq, seq_global, mark) = numbers;
         Sample {
             time, kernel_time, observed, netns, group, direction, prefix, seq, seq_global, mark, devices, socket,
-            hwaddr, packet, attribution, process, peer, rule, sample_rate, flow,
+            hwaddr, packet, attribution, process, peer, peer_service, rule, sample_rate, flow,
         }
     }
 }

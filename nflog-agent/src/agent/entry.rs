@@ -5,7 +5,7 @@ use crate::owner::{Attribution, End};
 use crate::packet::Packet;
 use crate::record::{Device, Direction, LoggingRule, Record, TimeSource};
 use crate::workload::Process;
-use crate::workload::kubernetes::Peer;
+use crate::workload::kubernetes::{Peer, Service};
 
 /// What is known of an entry beside itself.
 pub(super) struct Known<'a> {
@@ -18,6 +18,7 @@ pub(super) struct Known<'a> {
     pub(super) attribution: &'a Attribution,
     pub(super) process: Option<&'a Process>,
     pub(super) peer: Option<&'a Peer>,
+    pub(super) peer_service: Option<&'a Service>,
     pub(super) rule: Option<&'a LoggingRule>,
 }
 
@@ -62,6 +63,7 @@ pub(super) fn record<'a>(
         attribution: known.attribution,
         process: known.process,
         peer: known.peer,
+        peer_service: known.peer_service,
         rule: known.rule,
         sample_rate: None,
         flow: None,

@@ -1,4 +1,4 @@
-//! Whether the pods of this node are named, decided once at start.
+//! Whether the pods of this node, and the cluster's Services, are named, decided once at start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use tokio::runtime::Handle;
 
 use super::RunError;
 use crate::cli::{KubernetesArg, RunArgs};
-use crate::workload::kubernetes::Pods;
 #[cfg(feature = "kubernetes")]
 use crate::workload::kubernetes::{Access, is_node_name};
+use crate::workload::kubernetes::{Pods, Services};
 
 /// Whether there are pods to name, and how.
 pub(crate) enum Choice {
@@ -31,6 +31,15 @@ pub(crate) enum Choice {
         /// This node.
         node: String,
     },
+}
+
+/// What readers look into; `None`: nothing is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    /// The pods of the node.
+    pub(crate) pods: Option<Arc<Pods>>,
+    /// The Services of the cluster.
+    pub(crate) services: Option<Arc<Services>>,
 }
 
 /// From the arguments and the environment.
@@ -73,38 +82,54 @@ pub(crate) fn choose(args: &RunArgs) -> Result<Choice, RunError> {
     }
 }
 
-/// Starts the watch on the node's pods, if there is anything to watch. Never waits for the API server.
+/// Starts the watch on the node's pods, and that on Services if it is wanted, if there is anything to watch. Never waits for the API
+/// server.
 ///
 /// # Errors
 /// When it was asked for, and cannot be.
 #[cfg(feature = "kubernetes")]
-pub(super) fn watch(args: &RunArgs, runtime: &Handle) -> Result<Option<Arc<Pods>>, RunError> {
-    use crate::workload::kubernetes::{Chosen, Pace, Watch};
+pub(super) fn watch(args: &RunArgs, runtime: &Handle) -> Result<Names, RunError> {
+    use crate::workload::kubernetes::{Chosen, NodePods, Pace, Watch};
 
     let (access, node) = match choose(args)? {
-        Choice::Off | Choice::Nowhere => return Ok(None),
+        Choice::Off | Choice::Nowhere => return Ok(Names::default()),
         Choice::NoNode => {
             tracing::warn!(
                 "pods are not named, records have their UIDs: {}",
                 RunError::NoNode
             );
-            return Ok(None);
+            return Ok(Names::default());
         }
         Choice::Watch { access, node } => (access, node),
     };
     let pods = Arc::new(Pods::default());
     let watch = Watch {
-        access,
-        node,
-        chosen: Chosen {
-            labels: args.kubernetes_labels.clone(),
-            annotations: args.kubernetes_annotations.clone(),
+        access: access.clone(),
+        of: NodePods {
+            node,
+            chosen: Chosen {
+                labels: args.kubernetes_labels.clone(),
+                annotations: args.kubernetes_annotations.clone(),
+            },
+            pods: Arc::clone(&pods),
         },
-        pods: Arc::clone(&pods),
         pace: Pace::default(),
     };
     drop(runtime.spawn(watch.run()));
-    Ok(Some(pods))
+    let services = args.kubernetes_services.then(|| {
+        let services = Arc::new(Services::default());
+        let watch = Watch {
+            access,
+            of: Arc::clone(&services),
+            pace: Pace::default(),
+        };
+        drop(runtime.spawn(watch.run()));
+        services
+    });
+    Ok(Names {
+        pods: Some(pods),
+        services,
+    })
 }
 
 /// Files that the watch reads again and again.
@@ -134,6 +159,6 @@ const DOWNWARD: &str = "K8S_NODE_NAME";
 
 /// This build has no client for the Kubernetes API.
 #[cfg(not(feature = "kubernetes"))]
-pub(super) fn watch(args: &RunArgs, _: &Handle) -> Result<Option<Arc<Pods>>, RunError> {
-    choose(args).map(|_| None)
+pub(super) fn watch(args: &RunArgs, _: &Handle) -> Result<Names, RunError> {
+    choose(args).map(|_| Names::default())
 }

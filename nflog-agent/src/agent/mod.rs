@@ -56,7 +56,6 @@ use crate::telemetry::health::{Health, Phase, Shortcoming};
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::standard_error;
 use crate::workload::engines::Engines;
-use crate::workload::kubernetes::Pods;
 use crate::workload::{DEFAULT_CAPACITY, Peers, Resolver};
 use account::Accounts;
 use attributions::Attributions;
@@ -132,7 +131,7 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
     })?;
     let messages = confinement.run_as(Role::Outward, || probes.as_mut().and_then(Messages::forward))?;
     let _entered = runtime.enter();
-    let pods = kubernetes::watch(args, runtime.handle())?;
+    let names = kubernetes::watch(args, runtime.handle())?;
     let site = health::serve(endpoint, &health, runtime.handle())?;
     let engines = engines::ask(args, runtime.handle());
     let usage = spool.as_ref().map(|spool| Arc::clone(spool.usage()));
@@ -156,7 +155,7 @@ fn run_to(output: &Output, settings: &Settings) -> Result<(), RunError> {
         policy: Arc::new(InForce::new(Arc::clone(&settings.policy))),
         reloads: Arc::default(),
         processes: processes.as_ref().map(|(processes, _)| processes),
-        pods,
+        names,
         engines,
         node: netns::node_inode(),
         health: &health,
@@ -211,7 +210,7 @@ struct Agent<'a> {
     policy: Arc<InForce>,
     reloads: Arc<Reloads>,
     processes: Option<&'a Arc<Processes>>,
-    pods: Option<Arc<Pods>>,
+    names: kubernetes::Names,
     engines: Option<Arc<Engines>>,
     /// Inode of the node's own network namespace, as far as it can be told.
     node: Option<u32>,
@@ -256,9 +255,11 @@ impl<'a> Agent<'a> {
         &self.counts
     }
 
-    /// Conntrack entries are a second key to what the probes know; the fallback does not use them.
+    /// Conntrack entries are a second key to what the probes know, which the fallback does not use; and they tell which Service's address
+    /// a connection was made to.
     fn asks_conntrack(&self) -> bool {
-        self.probes.is_some() && self.args.conntrack == ConntrackArg::Auto
+        let used = self.probes.is_some() || self.names.services.is_some();
+        used && self.args.conntrack == ConntrackArg::Auto
     }
 
     /// Opens a reader in a namespace, or in the agent's own. `expected`: somebody asked for this very namespace, so silence there
@@ -307,8 +308,12 @@ impl<'a> Agent<'a> {
             netns,
             owners,
             resolver: Resolver::new("/proc", DEFAULT_CAPACITY, self.processes.cloned())
-                .with_names(self.pods.clone(), self.engines.clone()),
-            peers: Peers::new(self.pods.clone(), self.node == Some(netns)),
+                .with_names(self.names.pods.clone(), self.engines.clone()),
+            peers: Peers::new(
+                self.names.pods.clone(),
+                self.names.services.clone(),
+                self.node == Some(netns),
+            ),
             devices,
             policy: Engine::new(&policy, &self.rules, self.ledger, netns, Instant::now()),
             policy_in_force: Arc::clone(&self.policy),

@@ -82,7 +82,8 @@ fn older_owner(diag: &mut SockDiag, place: Place, packet: &Packet) -> Option<Att
     Some(diag.lookup(place, packet)).filter(|found| found.owner().is_some())
 }
 
-fn connection<'a>(entry: &Entry<'a>) -> Option<Connection<'a>> {
+/// The connection that a packet belongs to, if the kernel has attached it.
+pub(super) fn connection<'a>(entry: &Entry<'a>) -> Option<Connection<'a>> {
     Some(Connection {
         state: entry.ct_state()?,
         entry: entry.conntrack()?,

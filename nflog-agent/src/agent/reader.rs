@@ -10,7 +10,7 @@ use super::attributions::Attributions;
 use super::devices::Devices;
 use super::entry::{Known, near, record};
 use super::gaps::Gaps;
-use super::owners::Owners;
+use super::owners::{Owners, connection};
 use super::sockets::Orders;
 use crate::export::Batcher;
 use crate::nflog::{Batch, CloseError, Entry, Loss, Nflog, RecvError};
@@ -218,7 +218,7 @@ impl Stage<'_> {
         let process = attribution.owner().and_then(|owner| self.resolver.resolve(owner));
         let near = attribution.end().or_else(|| entry.hook().and_then(near));
         let workload = process.as_deref().map(|process| &*process.workload);
-        let peer = self.peers.find(&packet, near, workload);
+        let other = self.peers.find(&packet, near, workload, || connection(entry));
         for index in [
             entry.indev(),
             entry.outdev(),
@@ -239,7 +239,8 @@ impl Stage<'_> {
             packet: &packet,
             attribution: &attribution,
             process: process.as_deref(),
-            peer,
+            peer: other.pod,
+            peer_service: other.service.as_deref(),
             rule: rule.as_deref(),
         };
         let record = record(entry, &known, |index| self.devices.name(index));

@@ -187,6 +187,7 @@ impl Replay<'_> {
             attribution: &Attribution::Unowned(Reason::Replayed),
             process: None,
             peer: None,
+            peer_service: None,
             rule: rule.as_deref(),
         };
         let now = self.clock.at(captured.timestamp);

@@ -132,6 +132,12 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t, env = "NFLOG_AGENT_KUBERNETES")]
     pub kubernetes: KubernetesArg,
 
+    /// Name the Services of the cluster, too, where one is at the other end of a packet (nflog.peer.k8s.service.name). Every agent
+    /// then watches the Services of the whole cluster, which its account must be allowed to get, list and watch. Nothing with
+    /// --kubernetes off.
+    #[arg(long, env = "NFLOG_AGENT_KUBERNETES_SERVICES")]
+    pub kubernetes_services: bool,
+
     /// This node's name in Kubernetes. Default: the variable K8S_NODE_NAME, which a manifest fills with spec.nodeName.
     #[arg(long, value_name = "NAME", env = "NFLOG_AGENT_KUBERNETES_NODE")]
     pub kubernetes_node: Option<String>,

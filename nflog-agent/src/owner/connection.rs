@@ -5,11 +5,14 @@
 //! reply tuple, which is known when the destination's translation is decided: for the first packet that is in PREROUTING, at
 //! the latest, and the packet may be logged before.
 
+use std::net::IpAddr;
+
 use nflog_common::{PacketKey, SocketTuple};
 
 use super::End;
 use super::key::address;
 use crate::nflog::{Conntrack, CtState, CtStatus, TcpState, Tuple, TupleProto};
+use crate::packet::Packet;
 
 /// `NF_INET_PRE_ROUTING`.
 const PREROUTING: u8 = 0;
@@ -45,6 +48,17 @@ pub(super) enum Claim {
     Undecided,
     /// Nothing.
     Silent,
+}
+
+/// What a connection was made to, before any translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    /// Who made it.
+    pub(crate) by: IpAddr,
+    /// Where to.
+    pub(crate) address: IpAddr,
+    /// Protocol and port there.
+    pub(crate) port: Option<(u8, u16)>,
 }
 
 /// One of a connection's two sides.
@@ -95,6 +109,29 @@ impl Connection<'_> {
             return Claim::Silent;
         }
         self.of(side(end, self.state.is_reply()), netns, protocol)
+    }
+
+    /// Where the connection was made to, if the `near` end of the packet made it. `None`, too, if the packet's far end is not the other
+    /// side, as of an ICMP error on the way.
+    pub(crate) fn destination(&self, near: End, packet: &Packet) -> Option<Destination> {
+        let is_known = !self.is_zoned() && !matches!(self.state, CtState::Other(_));
+        if !is_known || side(near, self.state.is_reply()) != Side::Initiator {
+            return None;
+        }
+        let (original, reply) = (self.entry.original()?, self.entry.reply()?);
+        let far = match near {
+            End::Source => packet.destination?,
+            End::Destination => packet.source?,
+        };
+        let is_other_side = far == original.dst || far == reply.src;
+        if !is_other_side || packet.protocol? != original.protocol {
+            return None;
+        }
+        Some(Destination {
+            by: original.src,
+            address: original.dst,
+            port: original.ports().map(|(_, port)| (original.protocol, port)),
+        })
     }
 
     fn of(&self, side: Side, netns: u32, protocol: u8) -> Claim {
@@ -366,6 +403,50 @@ mod tests {
             source: address(source.0.into()),
             destination: address(destination.0.into()),
         }
+    }
+
+    #[test]
+    fn where_a_connection_was_made_to_is_known_at_the_end_that_made_it() {
+        use CtState::{Established, EstablishedReply, New, Other, RelatedReply};
+        let plain = entry(TCP, 0, ESTABLISHED);
+        let destination = |bytes: &[u8], state, near, source: Place, destination: Place, protocol| {
+            let packet = Packet {
+                source: Some(source.0.into()),
+                destination: Some(destination.0.into()),
+                protocol: Some(protocol),
+                ..crate::packet::dissect(None, 2, &[])
+            };
+            let entry = Conntrack::decode(bytes);
+            Connection { entry, state }.destination(near, &packet)
+        };
+        let made = Some(Destination {
+            by: CLIENT.0.into(),
+            address: SERVICE.0.into(),
+            port: Some((TCP, SERVICE.1)),
+        });
+        let (source, arrives) = (End::Source, End::Destination);
+        for (state, near, from, to, expected) in [
+            // Before and after translation, there and back.
+            (New, source, CLIENT, SERVICE, made),
+            (New, source, CLIENT, SERVER, made),
+            (Established, source, MASK, SERVER, made),
+            (EstablishedReply, arrives, SERVER, CLIENT, made),
+            (EstablishedReply, arrives, SERVICE, CLIENT, made),
+            // The server's side: its peer is the client.
+            (New, arrives, CLIENT, SERVER, None),
+            (EstablishedReply, source, SERVER, MASK, None),
+            // A router's error about it.
+            (RelatedReply, arrives, ([10, 9, 9, 9], 0), CLIENT, None),
+            (Other(7), source, CLIENT, SERVICE, None),
+        ] {
+            let found = destination(&plain, state, near, from, to, TCP);
+            assert_eq!(found, expected, "{state:?} {near:?} {from:?} {to:?}");
+        }
+        assert_eq!(destination(&plain, New, source, CLIENT, SERVICE, ICMP), None);
+        let zoned = [plain, attr(18, &5_u16.to_be_bytes())].concat();
+        assert_eq!(destination(&zoned, New, source, CLIENT, SERVICE, TCP), None);
+        let undecoded = destination(&[], New, source, CLIENT, SERVICE, TCP);
+        assert_eq!(undecoded, None);
     }
 
     #[test]

@@ -10,7 +10,6 @@ use crate::owner::Owner;
 use crate::packet::{Packet, Problem, Transport};
 use crate::telemetry::ledger::LossReason;
 use crate::workload::Process;
-use crate::workload::kubernetes::Peer;
 
 /// Takes attributes one by one.
 pub(super) trait Attributes {
@@ -48,9 +47,7 @@ pub(super) fn of_record(record: &Record<'_>, ends: &Ends, out: &mut impl Attribu
     if let Some(owner) = record.attribution.owner() {
         of_owner(owner, record.process, out);
     }
-    if let Some(peer) = record.peer {
-        of_peer(peer, out);
-    }
+    of_peer(record, out);
 }
 
 /// Attributes of a loss record.
@@ -287,14 +284,19 @@ fn of_owner(owner: &Owner, process: Option<&Process>, out: &mut impl Attributes)
     );
 }
 
-fn of_peer(peer: &Peer, out: &mut impl Attributes) {
-    for (key, value) in [
-        (semconv::PEER_POD_NAME, &*peer.pod.name),
-        (semconv::PEER_POD_UID, &*peer.uid),
-        (semconv::PEER_NAMESPACE_NAME, &*peer.pod.namespace),
-        (semconv::PEER_SERVICE_NAME, peer.pod.service_name()),
-    ] {
-        out.text(key, value);
+fn of_peer(record: &Record<'_>, out: &mut impl Attributes) {
+    if let Some(peer) = record.peer {
+        out.text(semconv::PEER_POD_NAME, &peer.pod.name);
+        out.text(semconv::PEER_POD_UID, &peer.uid);
+        out.text(semconv::PEER_SERVICE_NAME, peer.pod.service_name());
+    }
+    if let Some(service) = record.peer_service {
+        out.text(semconv::PEER_K8S_SERVICE_NAME, &service.name);
+        out.text(semconv::PEER_K8S_SERVICE_UID, &service.uid);
+    }
+    let of_pod = record.peer.map(|peer| peer.pod.namespace.as_str());
+    if let Some(namespace) = of_pod.or_else(|| Some(&*record.peer_service?.namespace)) {
+        out.text(semconv::PEER_NAMESPACE_NAME, namespace);
     }
 }
 

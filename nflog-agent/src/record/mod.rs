@@ -27,7 +27,7 @@ use crate::owner::Attribution;
 use crate::packet::Packet;
 use crate::telemetry::ledger::Snapshot;
 use crate::workload::Process;
-use crate::workload::kubernetes::Peer;
+use crate::workload::kubernetes::{Peer, Service};
 
 /// One NFLOG entry, dissected and attributed. Borrowed throughout: encoding it is the first and only copy.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,8 @@ pub struct Record<'a> {
     pub process: Option<&'a Process>,
     /// The pod at the other end, if it is known.
     pub peer: Option<&'a Peer>,
+    /// The Service that the other end has the address of, or was reached by, if it is known. In the pod's namespace if both are.
+    pub peer_service: Option<&'a Service>,
     /// The rule that logged it, as far as its prefix tells; `None` if no pattern matches.
     pub rule: Option<&'a LoggingRule>,
     /// The record is one of so many of its kind, the others were sampled out; `None` if none were.

@@ -4,7 +4,7 @@ use super::{Device, Direction, LoggingRule, Record, TimeSource};
 use crate::owner::Attribution;
 use crate::packet::Packet;
 use crate::workload::Process;
-use crate::workload::kubernetes::Peer;
+use crate::workload::kubernetes::{Peer, Service};
 
 /// The owned twin of [`Record`].
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ pub struct RecordBuf {
     attribution: Attribution,
     process: Option<Process>,
     peer: Option<Peer>,
+    peer_service: Option<Service>,
     rule: Option<LoggingRule>,
     sample_rate: Option<u32>,
     flow: Option<super::Flow>,
@@ -87,6 +88,7 @@ impl RecordBuf {
             attribution: *record.attribution,
             process: record.process.cloned(),
             peer: record.peer.cloned(),
+            peer_service: record.peer_service.cloned(),
             rule: record.rule.cloned(),
             sample_rate: record.sample_rate,
             flow: record.flow,
@@ -120,6 +122,7 @@ impl RecordBuf {
             attribution: &self.attribution,
             process: self.process.as_ref(),
             peer: self.peer.as_ref(),
+            peer_service: self.peer_service.as_ref(),
             rule: self.rule.as_ref(),
             sample_rate: self.sample_rate,
             flow: self.flow,

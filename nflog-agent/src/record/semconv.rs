@@ -283,10 +283,15 @@ keys! {
     PEER_POD_NAME: Record Text "nflog.peer.k8s.pod.name";
     /// UID of that pod.
     PEER_POD_UID: Record Text "nflog.peer.k8s.pod.uid";
-    /// Namespace of that pod.
+    /// Namespace of that pod, and of the Service below.
     PEER_NAMESPACE_NAME: Record Text "nflog.peer.k8s.namespace.name";
     /// Name of that pod's workload, as in `service.name`.
     PEER_SERVICE_NAME: Record Text "nflog.peer.service.name";
+    /// Name of the Kubernetes Service whose address the other end has, or by whose address the connection to it was made. Only with
+    /// `--kubernetes-services`; see "The other end" in ARCHITECTURE.md.
+    PEER_K8S_SERVICE_NAME: Record Text "nflog.peer.k8s.service.name";
+    /// UID of that Service.
+    PEER_K8S_SERVICE_UID: Record Text "nflog.peer.k8s.service.uid";
 
     /// Inode of the network namespace that the packet was logged in.
     NETNS_INODE: Record Int "nflog.netns.inode";

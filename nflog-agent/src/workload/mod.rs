@@ -11,7 +11,7 @@ mod snapshot;
 
 use std::sync::Arc;
 
-pub use peers::Peers;
+pub use peers::{Other, Peers};
 pub use resolve::{DEFAULT_CAPACITY, Resolver};
 
 use crate::cgroup_path::Place;

@@ -108,18 +108,19 @@ impl Naming {
     fn in_pod(&self, bare: &Arc<Workload>, before: &Arc<Workload>) -> Arc<Workload> {
         let pods = self.pods.as_ref();
         let found = pods.and_then(|pods| pods.find(bare.pod_uid.as_deref(), bare.container_id.as_deref()));
-        match found {
-            None => Arc::clone(before),
-            Some(found) if before.pod.as_ref() == Some(&found.pod) && before.container == found.container => {
-                Arc::clone(before)
-            }
-            Some(found) => Arc::new(Workload {
-                pod: Some(found.pod),
-                // A container that the API server has forgotten keeps its name.
-                container: found.container.or_else(|| before.container.clone()),
-                ..(**bare).clone()
-            }),
+        let Some(found) = found else {
+            return Arc::clone(before);
+        };
+        // A container that the API server has forgotten keeps its name.
+        let container = found.container.or_else(|| before.container.clone());
+        if before.pod.as_ref() == Some(&found.pod) && before.container == container {
+            return Arc::clone(before);
         }
+        Arc::new(Workload {
+            pod: Some(found.pod),
+            container,
+            ..(**bare).clone()
+        })
     }
 
     /// `before`, with what its container's engine says by now. `None`: it must be asked again.
@@ -178,6 +179,7 @@ mod tests {
                 .map(|(id, name)| ((*id).to_owned(), container(name)))
                 .collect(),
             addresses: Vec::new(),
+            of_node: Vec::new(),
         }
     }
 
@@ -218,7 +220,14 @@ mod tests {
         pods.delete("u", now + crate::workload::kubernetes::LINGER);
         assert_eq!(pods.find(Some("u"), None), None);
         pods.see(observed("third", "y", &[]), now);
-        assert_eq!(names(&naming.name(one)), (Some("web"), Some("app")));
+        assert_eq!(names(&naming.name(Arc::clone(&one))), (Some("web"), Some("app")));
+
+        // Known again, without its container: nor does a change elsewhere make a new value then.
+        pods.see(observed("u", "web", &[]), now);
+        let again = naming.name(Arc::clone(&one));
+        assert_eq!(names(&again), (Some("web"), Some("app")));
+        pods.see(observed("fourth", "z", &[]), now);
+        assert!(Arc::ptr_eq(&naming.name(one), &again));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::pods::pod_with;
 use crate::program::Agent;
 use crate::server::Server;
 use crate::support::sender::Sender;
-use crate::support::{Netns, cgroup2_root, mount as mounted, wait_for};
+use crate::support::{Netns, cgroup2_root, mount as mounted, veth, wait_for};
 
 const TO: &str = "127.0.0.1:9999";
 const RULES: &str = "table inet t {
@@ -134,10 +134,19 @@ impl Style {
         self.names.iter().map(fill).collect()
     }
 
-    fn start(&self, number: usize, root: &Path, netns: &Netns) -> Sender {
+    fn start(&self, number: usize, root: &Path, netns: &Netns, to: &str) -> Sender {
         let names = self.names(number);
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        Sender::start_below(root, netns, &names, TO)
+        Sender::start_below(root, netns, &names, to)
+    }
+
+    /// Its pod, as the API has it.
+    fn of_api(&self, number: usize) -> Value {
+        pod_with(
+            &format!("pod-{number}"),
+            &Self::uid(number),
+            &self.id(number).unwrap(),
+        )
     }
 
     /// What a record's Resource must say.
@@ -174,9 +183,14 @@ impl Scene {
         netns.nft(RULES);
         let server = Server::start();
         for (number, style) in STYLES.iter().enumerate().filter(|(_, style)| style.pod) {
-            let id = style.id(number).unwrap();
-            server.put(pod_with(&format!("pod-{number}"), &Style::uid(number), &id));
+            server.put(style.of_api(number));
         }
+        let pods = STYLES.iter().filter(|style| style.pod).count();
+        Self::with(netns, server, more, &format!("{pods} are known"))
+    }
+
+    /// `said`: by the agent, once it knows all.
+    fn with(netns: Netns, server: Server, more: &[&str], said: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (config, _) = Server::kubeconfig(server.address(), directory.path());
         name_an_authority(&config, directory.path());
@@ -197,8 +211,7 @@ impl Scene {
             ("K8S_NODE_NAME", "node-1"),
         ];
         let mut agent = Agent::start(&arguments, &environment);
-        let pods = STYLES.iter().filter(|style| style.pod).count();
-        agent.wait_until_said(&format!("{pods} are known"));
+        agent.wait_until_said(said);
         Self {
             netns,
             server,
@@ -208,14 +221,21 @@ impl Scene {
     }
 
     /// The next record of a process.
-    fn record_of(&self, pid: u32, mut act: impl FnMut()) -> Value {
-        wait_for(&format!("a record of process {pid}"), || {
+    fn record_of(&self, pid: u32, act: impl FnMut()) -> Value {
+        self.record(&format!("of process {pid}"), act, |record| {
+            record["attributes"]["process.pid"] == pid
+        })
+    }
+
+    /// The next record that is as wanted.
+    fn record(&self, what: &str, mut act: impl FnMut(), wanted: impl Fn(&Value) -> bool) -> Value {
+        wait_for(&format!("a record {what}"), || {
             act();
             let lines = self.agent.take_output();
             let mut records = lines
                 .iter()
                 .map(|line| serde_json::from_str::<Value>(line).unwrap());
-            records.find(|record| record["attributes"]["process.pid"] == pid)
+            records.find(|record| wanted(record))
         })
     }
 
@@ -289,7 +309,7 @@ fn each_style(root: &Path) -> Vec<Value> {
     let scene = Scene::start(&[]);
     let mut records = Vec::new();
     for (number, style) in STYLES.iter().enumerate() {
-        let mut sender = style.start(number, root, &scene.netns);
+        let mut sender = style.start(number, root, &scene.netns, TO);
         let record = scene.record_of(sender.pid(), || sender.send());
         style.check(number, &record);
         assert_eq!(
@@ -329,7 +349,7 @@ fn gone(root: &Path) {
     let scene = Scene::start(&["--flush-timeout", "4s"]);
     let number = 0;
     let style = &STYLES[number];
-    let mut sender = style.start(number, root, &scene.netns);
+    let mut sender = style.start(number, root, &scene.netns, TO);
     let (pid, path) = (sender.pid(), sender.path.clone());
     sender.send();
     wait_for("the packet", || (sent(&scene.netns) > 0).then_some(()));
@@ -371,4 +391,69 @@ fn a_container_in_a_v1_hierarchy_that_is_gone_before_its_packet_is_read_keeps_it
         return;
     };
     gone(&hierarchy.root);
+}
+
+/// Logs before and after a Service's address is translated into a pod's, as kube-proxy does it.
+fn service_rules(service: &str, pod: &str) -> String {
+    format!(
+        "table inet t {{
+            chain before {{ type filter hook output priority -150; udp dport 9999 log prefix \"before\" group 7; }}
+            chain translate {{ type nat hook output priority -100; ip daddr {service} udp dport 9999 dnat ip to {pod}:9999; }}
+            chain after {{ type filter hook output priority 0; udp dport 9999 log prefix \"after\" group 7; }}
+        }}"
+    )
+}
+
+#[test]
+fn a_connection_to_a_service_has_the_pod_that_it_reached_and_the_service() {
+    const SERVICE: &str = "10.96.0.10";
+    if !crate::has_kprobes() {
+        return;
+    }
+    let (netns, other) = (Netns::new("pod"), Netns::new("other"));
+    let (near, far) = veth(&netns, &other);
+    netns.ip(&format!("route add {SERVICE}/32 via {}", far.v4));
+    netns.nft(&service_rules(SERVICE, &far.v4.to_string()));
+    let server = Server::start();
+    let pod = |number: usize, namespace: &str, address: std::net::Ipv4Addr| {
+        let mut pod = STYLES[number].of_api(number);
+        pod["metadata"]["namespace"] = namespace.into();
+        pod["status"]["phase"] = "Running".into();
+        pod["status"]["podIP"] = address.to_string().into();
+        pod["status"]["podIPs"] = json!([{ "ip": address.to_string() }]);
+        pod
+    };
+    server.put(pod(0, "shop", near.v4));
+    server.put(pod(1, "shop", far.v4));
+    server.put(json!({
+        "kind": "Service", "metadata": {"name": "db", "namespace": "shop", "uid": "uid-db"},
+        "spec": {"clusterIP": SERVICE, "clusterIPs": [SERVICE]},
+    }));
+    let said = "naming the Services of the cluster: 1 are known";
+    let scene = Scene::with(netns, server, &["--kubernetes-services"], said);
+    let mut sender = STYLES[0].start(0, &cgroup2_root(), &scene.netns, &format!("{SERVICE}:9999"));
+    let mut expect = |prefix: &str, pod: Value, namespace: &str, service: Value| {
+        let wanted = [
+            ("nflog.prefix", prefix.into()),
+            ("nflog.peer.k8s.pod.name", pod),
+            ("nflog.peer.k8s.namespace.name", namespace.into()),
+            ("nflog.peer.k8s.service.name", service),
+        ];
+        scene.record(
+            &format!("with {wanted:?}"),
+            || sender.send(),
+            |record| {
+                wanted
+                    .iter()
+                    .all(|(name, value)| record["attributes"][name] == *value)
+            },
+        );
+    };
+    expect("before", Value::Null, "shop", "db".into());
+    expect("after", "pod-1".into(), "shop", "db".into());
+    // A record has room for one namespace.
+    scene.server.put(pod(1, "other", far.v4));
+    expect("after", "pod-1".into(), "other", Value::Null);
+    drop(sender);
+    scene.end();
 }

@@ -9,12 +9,13 @@ use serde_json::Value;
 use super::tools::{assert_strictly_valid, deploy, documents, strings, tool, verdict};
 
 /// The components, and how many objects each adds to the manifests.
-const COMPONENTS: [(&str, isize); 5] = [
+const COMPONENTS: [(&str, isize); 6] = [
     ("collector-per-node", 4),
     ("namespaces", 0),
     ("network-policy", 1),
     ("openshift", 1),
     ("seccomp", 0),
+    ("services", 0),
 ];
 
 fn build(directory: &Path) -> String {
@@ -98,6 +99,14 @@ fn each_component_changes_what_it_says() {
         find(objects, "ConfigMap", "nflog-agent").unwrap()["data"][key].clone()
     };
     assert_eq!(config(&namespaces, "NFLOG_AGENT_NETNS_OF_CGROUP"), "/kubepods*");
+    let named = with(&["services"]);
+    assert_eq!(config(&named, "NFLOG_AGENT_KUBERNETES_SERVICES"), "true");
+    let allowed = |objects: &[Value]| find(objects, "ClusterRole", "nflog-agent").unwrap()["rules"].clone();
+    let verbs = ["get", "list", "watch"];
+    let rules =
+        |resources: &[&str]| serde_json::json!([{"apiGroups": [""], "resources": resources, "verbs": verbs}]);
+    assert_eq!(allowed(&named), rules(&["pods", "services"]));
+    assert_eq!(allowed(&plain), rules(&["pods"]));
     let confined = with(&["seccomp"]);
     let profile = &agent(&confined)["securityContext"]["seccompProfile"];
     assert_eq!(profile["localhostProfile"], "profiles/nflog-agent.json");

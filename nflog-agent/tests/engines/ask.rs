@@ -18,6 +18,11 @@ struct Asking {
 
 impl Asking {
     fn at(sockets: &[&Path]) -> Self {
+        Self::every(Duration::from_millis(10), Duration::from_millis(50), sockets)
+    }
+
+    /// With these pauses.
+    fn every(first: Duration, longest: Duration, sockets: &[&Path]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -29,8 +34,8 @@ impl Asking {
             engines: Arc::clone(&engines),
             asked,
             pace: Pace {
-                first: Duration::from_millis(10),
-                longest: Duration::from_millis(50),
+                first,
+                longest,
                 answer: Duration::from_secs(1),
             },
         };
@@ -125,6 +130,22 @@ fn a_container_on_which_an_engine_fails_for_good_does_not_stop_the_others() {
     });
     asking.expect(&id(DOCKER), "shop-web-1");
     assert_eq!((asking.name(&bad), docker.requests().len()), (None, 9));
+}
+
+#[test]
+fn containers_that_come_all_the_time_do_not_put_off_the_next_try() {
+    let directory = tempfile::tempdir().unwrap();
+    let docker = Engine::start(&directory.path().join("docker"), DOCKER);
+    docker.fail([Fault::Status(500)]);
+    let pause = Duration::from_millis(200);
+    let asking = Asking::every(pause, pause, &[docker.socket()]);
+    // Not as many as may wait.
+    let mut more = (0..200).map(|number| format!("{number:064x}"));
+    wait_for("the second question", || {
+        std::thread::sleep(Duration::from_millis(10));
+        assert_eq!(asking.name(&more.next().expect("it comes before")), None);
+        (docker.requests().len() > 1).then_some(())
+    });
 }
 
 #[test]

@@ -221,6 +221,7 @@ pub(crate) fn record(seq: u32) -> Record<'static> {
         attribution: &Attribution::Unowned(Reason::NoSocket),
         process: None,
         peer: None,
+        peer_service: None,
         rule: None,
         sample_rate: None,
         flow: None,

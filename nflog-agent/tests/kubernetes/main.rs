@@ -1,4 +1,4 @@
-//! Names of pods: the store, the watch against a stand-in for kube-apiserver with faults, and the agent as a process.
+//! Names of pods and Services: the stores, the watch against a stand-in for kube-apiserver with faults, and the agent as a process.
 //!
 //! The package registries have no kube-apiserver binary; `server` answers in the shapes of a real one.
 #![cfg(feature = "kubernetes")]
@@ -14,6 +14,7 @@ mod named;
 mod objects;
 mod pods;
 mod server;
+mod services;
 mod tls;
 mod watch;
 

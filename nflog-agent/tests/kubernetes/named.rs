@@ -14,7 +14,7 @@ const RULES: &str = "table inet t {
 }";
 
 /// Sends from the cgroup of a pod's container, as the kubelet and containerd name it.
-fn sender(netns: &Netns, uid: &str, container: &str, to: &str) -> Sender {
+pub(crate) fn sender(netns: &Netns, uid: &str, container: &str, to: &str) -> Sender {
     let slice = format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
     let scope = format!("cri-containerd-{container}.scope");
     Sender::start(
@@ -25,7 +25,7 @@ fn sender(netns: &Netns, uid: &str, container: &str, to: &str) -> Sender {
 }
 
 /// Sends until a record is as wanted; returns it.
-fn send_until(agent: &Agent, sender: &mut Sender, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn send_until(agent: &Agent, sender: &mut Sender, wanted: impl Fn(&Value) -> bool) -> Value {
     wait_for("the record", || {
         sender.send();
         let lines = agent.take_output();
@@ -41,7 +41,7 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
     let netns = Netns::new("pod");
     netns.nft(RULES);
     let server = Server::start();
-    server.forbid(true);
+    server.forbid("pods", true);
     let directory = tempfile::tempdir().unwrap();
     let (config, _) = Server::kubeconfig(server.address(), directory.path());
     let container = "5f3c1e0b9a8d7c6b5a493827160f5e4d3c2b1a0918273645f0e1d2c3b4a59687";
@@ -76,7 +76,7 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
         (&Value::from(container), None)
     );
 
-    server.forbid(false);
+    server.forbid("pods", false);
     agent.wait_until_said("naming the pods of node node-1: 1 are known");
     let mut named = send_until(&agent, &mut sender, |record| {
         record["resource"].get("k8s.pod.name").is_some()
@@ -112,7 +112,7 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
 }
 
 /// A pod that runs and has an address.
-fn pod_at(name: &str, uid: &str, container: &str, address: &str) -> Value {
+pub(crate) fn pod_at(name: &str, uid: &str, container: &str, address: &str) -> Value {
     let mut pod = pod_with(name, uid, container);
     pod["status"]["phase"] = "Running".into();
     pod["status"]["podIP"] = address.into();

@@ -134,6 +134,20 @@ fn fields_that_are_null_or_missing_are_no_error() {
     assert_eq!((observed.pod.node, observed.containers.len()), (None, 0));
 }
 
+#[test]
+fn the_addresses_of_a_pods_node_are_known() {
+    let mut pod = pod();
+    let of_node = |pod: &Value| {
+        let of_node = observed(pod, &Chosen::default()).unwrap().of_node;
+        of_node.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    pod["status"]["hostIP"] = "192.0.2.1".into();
+    pod["status"]["hostIPs"] = json!([{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]);
+    assert_eq!(of_node(&pod), ["192.0.2.1", "2001:db8::1"]);
+    pod["status"]["hostIPs"] = Value::Null;
+    assert_eq!(of_node(&pod), ["192.0.2.1"]);
+}
+
 /// Bytes that the store may hold for each pod.
 const KEPT: u64 = 2048;
 

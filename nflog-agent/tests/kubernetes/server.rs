@@ -1,8 +1,8 @@
-//! A stand-in for kube-apiserver that serves pods: pages, watches with a history, and faults at will.
+//! A stand-in for kube-apiserver that serves pods and services: pages, watches with a history, and faults at will.
 //!
 //! It speaks HTTP/1.1 by hand, so that it can stop in the middle of an event.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,26 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-const FORBIDDEN: &str = "pods is forbidden: User \"system:serviceaccount:nflog-agent:nflog-agent\" cannot list resource \"pods\" in API group \
-                         \"\" at the cluster scope";
+fn forbidden(resource: &str) -> String {
+    format!(
+        "{resource} is forbidden: User \"system:serviceaccount:nflog-agent:nflog-agent\" cannot list resource \"{resource}\" in API \
+         group \"\" at the cluster scope"
+    )
+}
+
+/// What a path is about.
+fn resource(path: &str) -> &str {
+    let path = path.split('?').next().unwrap();
+    path.rsplit('/').next().unwrap()
+}
+
+/// What an object is.
+fn kind(object: &Value) -> (&'static str, &'static str) {
+    match object["kind"].as_str() {
+        Some("Service") => ("services", "Service"),
+        _ => ("pods", "Pod"),
+    }
+}
 
 /// What the next request meets instead of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +47,15 @@ pub(crate) enum Fault {
 #[derive(Default)]
 struct State {
     version: u64,
-    pods: BTreeMap<String, Value>,
-    /// Version and event.
-    log: Vec<(u64, Value)>,
+    /// By resource and UID.
+    objects: BTreeMap<(&'static str, String), Value>,
+    /// Version, resource and event.
+    log: Vec<(u64, &'static str, Value)>,
     /// History before this version is gone.
     oldest: u64,
     faults: VecDeque<Fault>,
-    forbidden: bool,
+    forbidden: BTreeSet<&'static str>,
+    unwatched: BTreeSet<&'static str>,
     token: String,
     /// Open watches of an earlier count end in the middle of an event.
     cuts: u64,
@@ -93,28 +113,36 @@ impl Server {
         self.address
     }
 
-    /// Adds or changes a pod.
-    pub(crate) fn put(&self, mut pod: Value) {
+    /// Adds or changes a pod or a service.
+    pub(crate) fn put(&self, mut object: Value) {
         let mut state = self.state();
         state.version += 1;
-        pod["metadata"]["resourceVersion"] = state.version.to_string().into();
-        let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
-        let kind = if state.pods.contains_key(&uid) {
+        object["metadata"]["resourceVersion"] = state.version.to_string().into();
+        let (resource, _) = kind(&object);
+        let key = (resource, object["metadata"]["uid"].as_str().unwrap().to_owned());
+        let change = if state.objects.contains_key(&key) {
             "MODIFIED"
         } else {
             "ADDED"
         };
-        let event = (state.version, json!({"type": kind, "object": pod}));
+        let event = (state.version, resource, json!({"type": change, "object": object}));
         state.log.push(event);
-        state.pods.insert(uid, pod);
+        state.objects.insert(key, object);
     }
 
+    /// Deletes a pod or a service.
     pub(crate) fn delete(&self, uid: &str) {
         let mut state = self.state();
         state.version += 1;
-        let mut pod = state.pods.remove(uid).unwrap();
-        pod["metadata"]["resourceVersion"] = state.version.to_string().into();
-        let event = (state.version, json!({"type": "DELETED", "object": pod}));
+        let key = state
+            .objects
+            .keys()
+            .find(|(_, other)| other == uid)
+            .unwrap()
+            .clone();
+        let mut object = state.objects.remove(&key).unwrap();
+        object["metadata"]["resourceVersion"] = state.version.to_string().into();
+        let event = (state.version, key.0, json!({"type": "DELETED", "object": object}));
         state.log.push(event);
     }
 
@@ -123,7 +151,11 @@ impl Server {
         state.version += 1;
         let metadata = json!({"resourceVersion": state.version.to_string(), "creationTimestamp": null});
         let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": {"containers": null}, "status": {}});
-        let event = (state.version, json!({"type": "BOOKMARK", "object": object}));
+        let event = (
+            state.version,
+            "pods",
+            json!({"type": "BOOKMARK", "object": object}),
+        );
         state.log.push(event);
     }
 
@@ -145,8 +177,18 @@ impl Server {
         self.state().faults.extend(faults);
     }
 
-    pub(crate) fn forbid(&self, forbidden: bool) {
-        self.state().forbidden = forbidden;
+    pub(crate) fn forbid(&self, resource: &'static str, forbidden: bool) {
+        let all = &mut self.state().forbidden;
+        if forbidden {
+            all.insert(resource);
+        } else {
+            all.remove(resource);
+        }
+    }
+
+    /// It may be listed, and not watched.
+    pub(crate) fn forbid_watching(&self, resource: &'static str) {
+        self.state().unwatched.insert(resource);
     }
 
     pub(crate) fn rotate_token(&self, token: &str) {
@@ -166,9 +208,12 @@ impl Server {
                 state.requests.push(path.clone());
                 let known = format!("Bearer {}", state.token);
                 let refused = if token == known {
-                    state.forbidden.then_some((403, FORBIDDEN))
+                    let resource = resource(&path);
+                    let watches = path.contains("watch=true") && state.unwatched.contains(resource);
+                    let is_forbidden = watches || state.forbidden.contains(resource);
+                    is_forbidden.then(|| (403, forbidden(resource)))
                 } else {
-                    Some((401, "Unauthorized"))
+                    Some((401, "Unauthorized".to_owned()))
                 };
                 // Noted with the request: a cut after it is this watch's.
                 (state.faults.pop_front(), refused, state.cuts)
@@ -182,7 +227,7 @@ impl Server {
                 (Some(Fault::Status(code)), _) => {
                     answer(connection, code, &status(code, "as the test wants it"))
                 }
-                (None, Some((code, message))) => answer(connection, code, &status(code, message)),
+                (None, Some((code, message))) => answer(connection, code, &status(code, &message)),
                 (None, None) if path.contains("watch=true") => self.watch(connection, &path, cuts),
                 (None, None) => self.list(connection, &path),
             };
@@ -199,14 +244,20 @@ impl Server {
             number("limit").unwrap_or(usize::MAX),
         );
         let state = self.state();
-        let end = state.pods.len().min(start.saturating_add(limit));
+        let all = state.objects.iter();
+        let all: Vec<_> = all.filter(|((of, _), _)| *of == resource(path)).collect();
+        let end = all.len().min(start.saturating_add(limit));
         let mut metadata = json!({"resourceVersion": state.version.to_string()});
-        if end < state.pods.len() {
+        if end < all.len() {
             metadata["continue"] = end.to_string().into();
-            metadata["remainingItemCount"] = (state.pods.len() - end).into();
+            metadata["remainingItemCount"] = (all.len() - end).into();
         }
-        let items: Vec<_> = state.pods.values().skip(start).take(end - start).collect();
-        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items});
+        let items: Vec<_> = all[start..end].iter().map(|(_, object)| object).collect();
+        let kind = match resource(path) {
+            "services" => "ServiceList",
+            _ => "PodList",
+        };
+        let list = json!({"kind": kind, "apiVersion": "v1", "metadata": metadata, "items": items});
         drop(state);
         answer(connection, 200, &list)
     }
@@ -219,8 +270,15 @@ impl Server {
         loop {
             let (events, cut, oldest) = {
                 let state = self.state();
-                let news = state.log.iter().filter(|(at, _)| *at > version).cloned();
-                (news.collect::<Vec<_>>(), state.cuts != cuts, state.oldest)
+                let news = state
+                    .log
+                    .iter()
+                    .filter(|(at, of, _)| *at > version && *of == resource(path));
+                (
+                    news.cloned().collect::<Vec<_>>(),
+                    state.cuts != cuts,
+                    state.oldest,
+                )
             };
             if cut {
                 // Announces more than it sends.
@@ -233,7 +291,7 @@ impl Server {
                 chunk(connection, &json!({"type": "ERROR", "object": gone}))?;
                 return connection.write_all(b"0\r\n\r\n");
             }
-            for (at, event) in events {
+            for (at, _, event) in events {
                 version = at;
                 chunk(connection, &event)?;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use nflog_agent::workload::kubernetes::{Access, Chosen, Pace, Pods, Watch};
+use nflog_agent::workload::kubernetes::{Access, Chosen, NodePods, Pace, Pods, Watch};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -82,9 +82,11 @@ fn only_a_server_of_the_configured_authority_is_told_the_token() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let watch = Watch {
             access: kubeconfig(address, trusted, directory.path()),
-            node: "node-1".to_owned(),
-            chosen: Chosen::default(),
-            pods: Arc::new(Pods::default()),
+            of: NodePods {
+                node: "node-1".to_owned(),
+                chosen: Chosen::default(),
+                pods: Arc::new(Pods::default()),
+            },
             pace: Pace::default(),
         };
         runtime.spawn(watch.run());

@@ -5,12 +5,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nflog_agent::workload::kubernetes::{Access, Chosen, Pace, Pods, Watch};
+use nflog_agent::workload::kubernetes::{Access, Chosen, NodePods, Pace, Pods, Watch};
 use tokio::runtime::Runtime;
 
 use crate::pod_with;
 use crate::server::{Fault, Server};
 use crate::support::wait_for;
+
+/// Tries that do not keep a test waiting.
+pub(crate) const fn pace() -> Pace {
+    Pace {
+        first: Duration::from_millis(20),
+        longest: Duration::from_millis(200),
+        answer: Duration::from_secs(3),
+        renew: 60,
+    }
+}
 
 /// A watch that runs, and what it knows.
 struct Running {
@@ -33,15 +43,12 @@ impl Running {
         let pods = Arc::new(Pods::default());
         let watch = Watch {
             access: Access::Kubeconfig(config),
-            node: "node-1".to_owned(),
-            chosen: Chosen::default(),
-            pods: Arc::clone(&pods),
-            pace: Pace {
-                first: Duration::from_millis(20),
-                longest: Duration::from_millis(200),
-                answer: Duration::from_secs(3),
-                renew: 60,
+            of: NodePods {
+                node: "node-1".to_owned(),
+                chosen: Chosen::default(),
+                pods: Arc::clone(&pods),
             },
+            pace: pace(),
         };
         runtime.spawn(watch.run());
         Self {
@@ -187,12 +194,12 @@ fn a_server_that_fails_hangs_or_forbids_is_asked_again() {
         Fault::Status(503),
         Fault::Silence,
     ]);
-    server.forbid(true);
+    server.forbid("pods", true);
     server.put(pod_with("web", "uid", &"a".repeat(64)));
     let running = Running::of(&server);
     wait_for("refusals", || (server.requests().len() > 6).then_some(()));
     assert_eq!(running.name("uid"), None);
-    server.forbid(false);
+    server.forbid("pods", false);
     running.expect("uid", "web");
 }
 

@@ -146,6 +146,14 @@ pub(crate) fn attributes(sample: &Sample) -> Map {
         map.put("nflog.peer.k8s.namespace.name", peer.pod.namespace.as_str());
         map.put("nflog.peer.service.name", peer.pod.name.as_str());
     }
+    if let Some(service) = &sample.peer_service {
+        map.put("nflog.peer.k8s.service.name", &*service.name);
+        map.put("nflog.peer.k8s.service.uid", &*service.uid);
+        // The agent names none of another namespace than the pod's.
+        if sample.peer.is_none() {
+            map.put("nflog.peer.k8s.namespace.name", &*service.namespace);
+        }
+    }
     map
 }
 

@@ -7,7 +7,7 @@ use nflog_agent::owner::{Attribution, Comm, End, Method, Owner, Reason};
 use nflog_agent::packet::{Packet, Problem, Transport};
 use nflog_agent::process::{Arguments, Parent};
 use nflog_agent::record::{Device, Direction, Flow, LoggingRule, Record, TimeSource};
-use nflog_agent::workload::kubernetes::{Peer, Pod};
+use nflog_agent::workload::kubernetes::{Peer, Pod, Service};
 use nflog_agent::workload::{Process, Workload};
 
 /// A record that owns what it shows.
@@ -30,6 +30,7 @@ pub(crate) struct Sample {
     pub(crate) attribution: Attribution,
     pub(crate) process: Option<Process>,
     pub(crate) peer: Option<Peer>,
+    pub(crate) peer_service: Option<Service>,
     pub(crate) rule: Option<LoggingRule>,
     pub(crate) sample_rate: Option<u32>,
     pub(crate) flow: Option<Flow>,
@@ -72,6 +73,7 @@ impl Sample {
             attribution: &self.attribution,
             process: self.process.as_ref(),
             peer: self.peer.as_ref(),
+            peer_service: self.peer_service.as_ref(),
             rule: self.rule.as_ref(),
             sample_rate: self.sample_rate,
             flow: self.flow,
@@ -116,6 +118,7 @@ pub(crate) fn bare() -> Sample {
         attribution: Attribution::Unowned(Reason::Unparsable),
         process: None,
         peer: None,
+        peer_service: None,
         rule: None,
         sample_rate: None,
         flow: None,
@@ -253,6 +256,11 @@ pub(crate) fn varied() -> Vec<Sample> {
                 created: (at % 3 == 1).then(|| "2026-01-02T03:04:05.678Z".to_owned()),
             }),
             peer: (at % 3 == 2).then(|| Peer::new("0b1c2d3e-9999-bbbb-cccc-0123456789ab", &peer)),
+            peer_service: (at % 2 == 1).then(|| Service {
+                uid: "0b1c2d3e-7777-bbbb-cccc-0123456789ab".into(),
+                namespace: "shop".into(),
+                name: "db".into(),
+            }),
             rule: None,
             sample_rate: None,
             flow: None,

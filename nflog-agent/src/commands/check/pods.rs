@@ -3,9 +3,11 @@
 use super::Subject;
 use super::finding::{Cause, Finding};
 use crate::agent::kubernetes::{Choice, choose, files};
-use crate::cli::{KubernetesArg, SandboxArg};
+use crate::cli::{KubernetesArg, RunArgs, SandboxArg};
 
 const CHECK: &str = "kubernetes";
+#[cfg(feature = "kubernetes")]
+const SERVICES: &str = "kubernetes-services";
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let args = &subject.settings.args;
@@ -25,25 +27,37 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             "set --kubernetes-node, or K8S_NODE_NAME from spec.nodeName",
         ),
         #[cfg(feature = "kubernetes")]
-        Ok(Choice::Watch { access, node }) => asked(&access, &node),
+        Ok(Choice::Watch { access, node }) => return asked(args, &access, node),
     };
-    // Names of pods come later if the server does.
-    vec![if args.kubernetes == KubernetesArg::On {
+    vec![softened(args, finding)]
+}
+
+/// Names come later if the server does.
+fn softened(args: &RunArgs, finding: Finding) -> Finding {
+    if args.kubernetes == KubernetesArg::On {
         finding
     } else {
         finding.soften()
-    }]
+    }
 }
 
 #[cfg(feature = "kubernetes")]
-fn asked(access: &crate::workload::kubernetes::Access, node: &str) -> Finding {
-    use crate::workload::kubernetes::trial;
+fn asked(args: &RunArgs, access: &crate::workload::kubernetes::Access, node: String) -> Vec<Finding> {
+    use std::sync::Arc;
+
+    use crate::workload::kubernetes::{Chosen, NodePods, Pods, Services, trial};
 
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Finding::error(CHECK, Cause::Unavailable, &error),
+        Err(error) => return vec![Finding::error(CHECK, Cause::Unavailable, &error)],
     };
-    match runtime.block_on(trial(access, node)) {
+    let pods = NodePods {
+        node,
+        chosen: Chosen::default(),
+        pods: Arc::new(Pods::default()),
+    };
+    let node = &pods.node;
+    let mut findings = vec![match runtime.block_on(trial(access, &pods)) {
         Ok(0) => Finding::warning(
             CHECK,
             format!("the API knows no pod of node {node}"),
@@ -51,5 +65,15 @@ fn asked(access: &crate::workload::kubernetes::Access, node: &str) -> Finding {
         ),
         Ok(_) => Finding::ok(CHECK, format!("the API answers for node {node}")),
         Err(error) => Finding::error(CHECK, Cause::Unavailable, &error),
+    }];
+    if args.kubernetes_services {
+        findings.push(
+            match runtime.block_on(trial(access, &Arc::new(Services::default()))) {
+                Ok(_) => Finding::ok(SERVICES, "the API answers for Services"),
+                Err(error) => Finding::error(SERVICES, Cause::Unavailable, &error),
+            },
+        );
     }
+    let soft = |finding| softened(args, finding);
+    findings.into_iter().map(soft).collect()
 }

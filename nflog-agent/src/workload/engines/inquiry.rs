@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{self, sleep_until, timeout};
 
 use super::Engines;
 use super::inspect::{Failure, inspect};
@@ -70,8 +70,9 @@ impl Inquiry {
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         let mut standing = Standing::default();
+        // When the next one that waits is tried, whatever else comes until then.
+        let mut due = time::Instant::now();
         loop {
-            let pause = self.pause(standing.failures);
             let (id, tries) = tokio::select! {
                 id = self.asked.recv(), if standing.waiting.len() < WAITING => match id {
                     // While nothing answers, one id is tried at a time.
@@ -82,7 +83,7 @@ impl Inquiry {
                     Some(id) => (id, 0),
                     None => return,
                 },
-                () = sleep(pause), if !standing.waiting.is_empty() => {
+                () = sleep_until(due), if !standing.waiting.is_empty() => {
                     match standing.waiting.pop_front() {
                         Some(first) => first,
                         None => continue,
@@ -90,6 +91,7 @@ impl Inquiry {
                 }
             };
             self.try_id(id, tries, &mut standing).await;
+            due = time::Instant::now() + self.pause(standing.failures);
         }
     }
 

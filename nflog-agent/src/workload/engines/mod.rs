@@ -151,6 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn a_container_has_its_name_however_many_were_met_while_it_was_asked_for() {
+        let (engines, mut asked) = Engines::new();
+        let now = Instant::now();
+        for id in 0..CAPACITY / 2 + 1 {
+            assert_eq!(engines.find(&id.to_string(), now), Told::Nothing);
+            asked.try_recv().unwrap();
+        }
+        engines.tell("0".to_owned(), Some(named("first")), now);
+        assert_eq!(engines.find("0", now), Told::Named(Arc::new(named("first"))));
+    }
+
+    #[test]
     fn neither_the_queue_nor_the_store_grows_without_end() {
         let (engines, mut asked) = Engines::new();
         let now = Instant::now();

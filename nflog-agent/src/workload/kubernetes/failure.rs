@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use super::AccessError;
+use super::{AccessError, Followed};
 
-/// Why the pods are not known at the moment.
+/// Why what is followed is not known at the moment.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -13,19 +13,17 @@ pub(super) enum Failure {
         "the Kubernetes API does not take the agent's token (401); trying again with the token as it is in its file then"
     )]
     Unauthorized,
-    #[error(
-        "the Kubernetes API forbids it: {0}; give the agent's account get, list and watch of pods, as in deploy/kubernetes/rbac.yaml"
-    )]
+    #[error("the Kubernetes API forbids it: {0}")]
     Forbidden(String),
-    /// The version that a watch or a further page begins at is too old: the pods are listed anew.
+    /// The version that a watch or a further page begins at is too old: all is listed anew.
     #[error("the Kubernetes API has no history from where the agent was: {0}")]
     Expired(String),
     #[error("the Kubernetes API answers {code}: {message}")]
     Status { code: u16, message: String },
     #[error("the Kubernetes API cannot be reached: {0}")]
     Unreachable(String),
-    /// The pods are listed anew, so that one event is not read again and again.
-    #[error("the Kubernetes API sends what is no pod: {0}")]
+    /// All is listed anew, so that one event is not read again and again.
+    #[error("the Kubernetes API sends what cannot be read: {0}")]
     Unreadable(String),
     #[error("the Kubernetes API has not answered for {0} s")]
     Silent(u64),
@@ -40,11 +38,23 @@ impl Failure {
         let message = message[..message.floor_char_boundary(MESSAGE)].to_owned();
         match code {
             // An event that cannot be read: kube takes any object for a Status, with nothing in it.
-            0 => Self::Unreadable("an event that is neither a pod nor an error".to_owned()),
+            0 => Self::Unreadable("an event that is neither an object nor an error".to_owned()),
             401 => Self::Unauthorized,
             403 => Self::Forbidden(message),
             410 => Self::Expired(message),
             _ => Self::Status { code, message },
+        }
+    }
+
+    /// In words, with the remedy, for who follows this.
+    pub(super) fn told<F: Followed>(&self) -> String {
+        match self {
+            Self::Forbidden(_) => format!(
+                "{self}; give the agent's account get, list and watch of {}, as in {}",
+                F::RESOURCE,
+                F::ROLE
+            ),
+            _ => self.to_string(),
         }
     }
 

@@ -13,23 +13,6 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Label that a Deployment gives its pods.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// A page of a list.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct List {
-    #[serde(default)]
-    pub(super) metadata: ListMetadata,
-    #[serde(default)]
-    pub(super) items: Vec<Object>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct ListMetadata {
-    pub(super) resource_version: String,
-    #[serde(rename = "continue")]
-    pub(super) next: String,
-}
-
 /// A pod as the API server sends it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -86,7 +69,11 @@ struct Status {
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
-    pod_ips: Option<Vec<PodIp>>,
+    pod_ips: Option<Vec<Ip>>,
+    #[serde(rename = "hostIP")]
+    host_ip: Option<String>,
+    #[serde(rename = "hostIPs")]
+    host_ips: Option<Vec<Ip>>,
     container_statuses: Option<Vec<ContainerStatus>>,
     init_container_statuses: Option<Vec<ContainerStatus>>,
     ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
@@ -94,7 +81,7 @@ struct Status {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct PodIp {
+struct Ip {
     ip: Option<String>,
 }
 
@@ -194,6 +181,7 @@ impl Object {
             },
             containers: self.containers(),
             addresses: self.addresses(),
+            of_node: addresses(self.status.host_ip.as_deref(), self.status.host_ips.as_deref()),
         })
     }
 
@@ -205,16 +193,7 @@ impl Object {
         if self.spec.host_network == Some(true) || ended || self.metadata.deletion_timestamp.is_some() {
             return Vec::new();
         }
-        let more = status
-            .pod_ips
-            .iter()
-            .flatten()
-            .filter_map(|one| one.ip.as_deref());
-        let all = status.pod_ip.as_deref().into_iter().chain(more);
-        let mut addresses: Vec<IpAddr> = all.filter_map(|text| text.parse().ok()).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
+        addresses(status.pod_ip.as_deref(), status.pod_ips.as_deref())
     }
 
     /// Id and names of every container that runs or ran last, in whichever list.
@@ -254,6 +233,15 @@ impl Object {
         }
         all
     }
+}
+
+fn addresses(one: Option<&str>, several: Option<&[Ip]>) -> Vec<IpAddr> {
+    let several = several.unwrap_or_default().iter();
+    let all = one.into_iter().chain(several.filter_map(|one| one.ip.as_deref()));
+    let mut addresses: Vec<IpAddr> = all.filter_map(|text| text.parse().ok()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 /// A container id without its runtime: `containerd://ID`.

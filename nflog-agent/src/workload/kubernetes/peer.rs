@@ -26,7 +26,7 @@ impl Peer {
     }
 }
 
-/// Pods by address. One that several pods have is nobody's.
+/// Pods by address. One that several pods have is nobody's, as the node's own are.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses(HashMap<IpAddr, Option<Peer>>);
 
@@ -35,6 +35,17 @@ impl Addresses {
     #[must_use]
     pub fn find(&self, address: IpAddr) -> Option<&Peer> {
         self.0.get(&address)?.as_ref()
+    }
+
+    /// Whether a pod, several, or the node has this address.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.0.contains_key(&address)
+    }
+
+    /// Takes in that the node has an address.
+    pub(super) fn withhold(&mut self, address: IpAddr) {
+        self.0.insert(address, None);
     }
 
     /// Takes in that a pod has an address.

@@ -28,6 +28,8 @@ pub struct Observed {
     pub containers: Vec<(String, Container)>,
     /// Addresses that are the pod's alone.
     pub addresses: Vec<IpAddr>,
+    /// Addresses of its node.
+    pub of_node: Vec<IpAddr>,
 }
 
 /// What is known of a container's, or a process's, pod.
@@ -64,6 +66,7 @@ struct State {
 struct Known {
     pod: Arc<Pod>,
     addresses: Vec<IpAddr>,
+    of_node: Vec<IpAddr>,
     containers: Vec<(String, Arc<Container>)>,
     gone: Option<Instant>,
 }
@@ -191,6 +194,9 @@ impl State {
                 for address in &known.addresses {
                     all.insert(*address, || Peer::new(uid, &known.pod));
                 }
+                for address in &known.of_node {
+                    all.withhold(*address);
+                }
             }
             Arc::new(all)
         });
@@ -202,7 +208,7 @@ impl State {
         for (uid, known) in &mut self.by_uid {
             if known.gone.is_none() && is_gone(uid) {
                 known.gone = Some(now);
-                if !known.addresses.is_empty() {
+                if !(known.addresses.is_empty() && known.of_node.is_empty()) {
                     self.by_address = None;
                 }
             }
@@ -216,6 +222,7 @@ impl State {
             pod,
             containers,
             addresses,
+            of_node,
         } = observed;
         if !self.by_uid.contains_key(&uid) && self.by_uid.len() >= capacity && !self.forget_one() {
             return (false, false);
@@ -237,7 +244,9 @@ impl State {
             self.forget_containers(&before.containers, &uid);
         }
         let stays = before.as_ref().is_some_and(|before| {
-            *before.pod == pod && before.addresses == addresses && before.gone.is_none()
+            *before.pod == pod
+                && (&before.addresses, &before.of_node) == (&addresses, &of_node)
+                && before.gone.is_none()
         });
         if !stays {
             self.by_address = None;
@@ -252,6 +261,7 @@ impl State {
         let known = Known {
             pod,
             addresses,
+            of_node,
             containers: next,
             gone: None,
         };

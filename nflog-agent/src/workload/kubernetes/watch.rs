@@ -1,14 +1,13 @@
-//! Keeps the store true: lists the node's pods, then follows their changes, for as long as the agent runs.
+//! Keeps a store true: lists the objects of a kind, then follows their changes, for as long as the agent runs.
 //!
 //! - A list is read in pages. A watch goes on from its version, is renewed before the server ends it, and from the last bookmark when
-//!   it breaks. Where the server has no history from there (410), the pods are listed anew.
+//!   it breaks. Where the server has no history from there (410), they are listed anew.
 //! - While anything fails the store keeps what it has. What fails is said once for each cause, and when it is over.
 //! - Tries are [`Pace::first`] apart, then twice as long each time, up to [`Pace::longest`], each by up to a half less at random.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream as _;
@@ -18,16 +17,13 @@ use kube::core::{Request, WatchEvent};
 use tokio::time::{sleep, timeout};
 
 use super::failure::Failure;
-use super::object::{List, Object};
-use super::{Access, Chosen, Pods};
+use super::page::Page;
+use super::{Access, Followed};
 
-const URL: &str = "/api/v1/pods";
 /// From the server's cache, as kubelets and client-go ask at first: a restart of all agents does not reach etcd. Old servers answer it
 /// in one page. kube's own parameter is left out beside a limit.
 const CACHED: &str = "&resourceVersion=0&resourceVersionMatch=NotOlderThan";
-/// Pods in a page: bounds what is held of them at a time.
-const PAGE: u32 = 50;
-/// Most pages: more than the store holds.
+/// Most pages: more than a store holds.
 const PAGES: usize = 200;
 
 /// How often things are tried.
@@ -55,15 +51,11 @@ impl Default for Pace {
 }
 
 /// What is followed, and where it is kept.
-pub struct Watch {
+pub struct Watch<F> {
     /// How the API server is reached.
     pub access: Access,
-    /// The node whose pods they are.
-    pub node: String,
-    /// What is kept of them.
-    pub chosen: Chosen,
-    /// Where.
-    pub pods: Arc<Pods>,
+    /// Of what, and where it is kept.
+    pub of: F,
     /// How often things are tried.
     pub pace: Pace,
 }
@@ -83,7 +75,7 @@ struct Standing {
     full: bool,
 }
 
-impl Watch {
+impl<F: Followed> Watch<F> {
     /// Runs until it is dropped.
     pub async fn run(self) {
         let mut standing = Standing::default();
@@ -132,14 +124,16 @@ impl Watch {
         // Connections break now and then; the next try tells whether it is more than that.
         let passing = standing.welcomed && standing.failures == 1 && failure.may_pass();
         if passing || standing.told == Some(failure.kind()) {
-            tracing::debug!("pods of node {}: {failure}", self.node);
+            tracing::debug!("{}: {failure}", self.of.name());
             return;
         }
         standing.told = Some(failure.kind());
-        let which = if standing.welcomed { "new pods" } else { "pods" };
+        let new = if standing.welcomed { "new " } else { "" };
         tracing::warn!(
-            "{which} of node {} are not named, records have their UIDs: {failure}",
-            self.node
+            "{new}{} {}: {}",
+            self.of.name(),
+            self.of.lack(),
+            failure.told::<F>()
         );
     }
 
@@ -147,33 +141,33 @@ impl Watch {
     fn succeed(&self, standing: &mut Standing) {
         if standing.told.take().is_some() || !standing.welcomed {
             standing.welcomed = true;
-            tracing::info!(
-                "naming the pods of node {}: {} are known",
-                self.node,
-                self.pods.len()
-            );
+            tracing::info!("naming the {}: {} are known", self.of.name(), self.of.count());
         }
     }
 
-    /// Takes in all pods of the node, a page at a time. Returns the version to watch from.
+    /// Takes in all that there are, a page at a time. Returns the version to watch from.
     async fn list(&self, client: &Client, standing: &mut Standing) -> Result<String, Failure> {
-        let mut params = ListParams::default().fields(&self.fields()).limit(PAGE);
+        let mut params = ListParams {
+            field_selector: self.of.fields(),
+            limit: Some(F::PAGE),
+            ..ListParams::default()
+        };
         let mut there = HashSet::new();
         for _ in 0..PAGES {
-            let mut request = Request::new(URL)
+            let mut request = Request::new(F::URL)
                 .list(&params)
                 .map_err(kube::Error::BuildRequest)?;
             if params.continue_token.is_none() && !standing.expired {
                 let uri = format!("{}{CACHED}", request.uri()).parse::<http::Uri>();
                 *request.uri_mut() = uri.map_err(|error| kube::Error::HttpError(error.into()))?;
             }
-            let page: List = self.answer(client.request(request)).await?;
+            let page: Page<F::Object> = self.answer(client.request(request)).await?;
             for object in &page.items {
-                there.insert(object.uid().to_owned());
+                there.insert(F::uid(object).to_owned());
                 self.see(object, standing);
             }
             if page.metadata.next.is_empty() {
-                self.pods.keep_only(|uid| there.contains(uid), Instant::now());
+                self.of.keep_only(&there);
                 (standing.expired, standing.failures) = (false, 0);
                 self.succeed(standing);
                 return Ok(page.metadata.resource_version);
@@ -187,13 +181,15 @@ impl Watch {
     }
 
     async fn follow(&self, client: &Client, version: String, standing: &mut Standing) -> Result<(), Failure> {
-        let params = WatchParams::default()
-            .fields(&self.fields())
-            .timeout(self.pace.renew);
-        let request = Request::new(URL)
+        let params = WatchParams {
+            field_selector: self.of.fields(),
+            timeout: Some(self.pace.renew),
+            ..WatchParams::default()
+        };
+        let request = Request::new(F::URL)
             .watch(&params, &version)
             .map_err(kube::Error::BuildRequest)?;
-        let mut events = pin!(self.answer(client.request_events::<Object>(request)).await?);
+        let mut events = pin!(self.answer(client.request_events::<F::Object>(request)).await?);
         self.succeed(standing);
         // The server ends the watch by itself; a connection that died silently ends here.
         let ends = Duration::from_secs(self.pace.renew.into()) + self.pace.answer;
@@ -202,13 +198,13 @@ impl Watch {
             .map_err(|_| Failure::Silent(ends.as_secs()))?
         {
             match event? {
-                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
-                    self.see(&pod, standing);
-                    standing.version = Some(pod.resource_version().to_owned());
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    self.see(&object, standing);
+                    standing.version = Some(F::version(&object).to_owned());
                 }
-                WatchEvent::Deleted(pod) => {
-                    self.pods.delete(pod.uid(), Instant::now());
-                    standing.version = Some(pod.resource_version().to_owned());
+                WatchEvent::Deleted(object) => {
+                    self.of.delete(F::uid(&object));
+                    standing.version = Some(F::version(&object).to_owned());
                 }
                 WatchEvent::Bookmark(bookmark) => standing.version = Some(bookmark.metadata.resource_version),
                 WatchEvent::Error(status) => return Err(Failure::of_status(status.code, &status.message)),
@@ -218,21 +214,14 @@ impl Watch {
         Ok(())
     }
 
-    fn see(&self, object: &Object, standing: &mut Standing) {
-        let Some(observed) = object.observed(&self.chosen) else {
-            return;
-        };
-        if !self.pods.see(observed, Instant::now()) && !standing.full {
+    fn see(&self, object: &F::Object, standing: &mut Standing) {
+        if !self.of.see(object) && !standing.full {
             standing.full = true;
             tracing::warn!(
-                "node {} has more pods than the agent remembers; those beyond have no names",
-                self.node
+                "there are more {} than the agent remembers; those beyond have no names",
+                self.of.name()
             );
         }
-    }
-
-    fn fields(&self) -> String {
-        format!("spec.nodeName={}", self.node)
     }
 
     async fn answer<T, E: Into<Failure>>(
