@@ -150,7 +150,7 @@ impl Machine {
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
         let init: u32 = children.trim().parse().ok()?;
         let name = fs::read_to_string(format!("/proc/{init}/comm")).ok()?;
-        let there = Path::new(&format!("/proc/{init}/root/run/trial")).exists();
+        let there = below(init, "run/trial").exists();
         (name.trim() == "systemd" && there).then_some(init)
     }
 
@@ -176,7 +176,7 @@ impl Machine {
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        Path::new(&format!("/proc/{}/root", self.init)).join(path)
+        below(self.init, path)
     }
 
     fn write(&self, path: &str, text: &str) -> Result<()> {
@@ -282,6 +282,11 @@ impl Drop for Machine {
             eprintln!("cgroup {} stays: {error:#}", self.cgroup);
         }
     }
+}
+
+/// A file in the root directory of a process.
+fn below(process: u32, path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/root")).join(path)
 }
 
 /// Asks ten times a second, for half a minute.
