@@ -147,7 +147,10 @@ fn disconnect(tuple: &SocketTuple, address: u64) {
 #[inline(always)]
 fn bind(sock: Sock, entry: &TrackedSocket) {
     let tgid = entry.owner.tgid;
-    if let Some(bound) = PORTS.get_ptr_mut(&entry.port) {
+    if let Some(bound) = PORTS.get_ptr_mut(&entry.port)
+        // SAFETY: a live map value, plain integers.
+        && !is_left(unsafe { &*bound }, &entry.port)
+    {
         // SAFETY: a live map value; fields are plain integers, and a torn update only makes the port `shared` or unknown.
         let bound = unsafe { &mut *bound };
         bound.sockets += 1;
@@ -168,6 +171,16 @@ fn bind(sock: Sock, entry: &TrackedSocket) {
     if PORTS.insert(&entry.port, bound, BPF_ANY.into()).is_err() {
         count(Stat::PortMapError);
     }
+}
+
+/// The one socket that is known at this port has left it, though it is not freed yet: a server that is replaced closes its socket,
+/// and its successor binds the port, within a grace period of RCU.
+#[inline(always)]
+fn is_left(bound: &BoundPort, key: &PortKey) -> bool {
+    bound.sockets <= 1
+        && Sock::new(bound.sock)
+            .and_then(Sock::local_port)
+            .is_some_and(|port| port != key.port)
 }
 
 /// Records that the current process sends a datagram on `sock`: stamps it if unknown, corrects the owner if it changed hands.
@@ -432,7 +445,10 @@ fn unbind(entry: &TrackedSocket, address: u64) {
     // SAFETY: a live map value, plain integers.
     let bound = unsafe { &mut *bound };
     if bound.sockets <= 1 {
-        let _ = PORTS.remove(&entry.port);
+        // Else the port is that of a socket which was bound when this one had left it.
+        if bound.sock == address || bound.sock == 0 {
+            let _ = PORTS.remove(&entry.port);
+        }
         return;
     }
     bound.sockets -= 1;

@@ -8,6 +8,8 @@ use crate::world::World;
 case!(22, the_close_and_time_wait, close);
 case!(24, a_tcp_port_used_again_by_another_process, tcp_port);
 case!(24, a_udp_port_used_again_by_another_process, udp_port);
+case!(24, a_listener_that_is_replaced_at_once, listener);
+case!(24, a_udp_server_that_is_replaced_at_once, udp_server);
 case!(26, processes_that_end_with_their_connection, short_lived);
 
 /// The client closes first and ends: FIN, last ACK and TIME_WAIT are the kernel's work for a process that is gone.
@@ -78,6 +80,59 @@ fn udp_port(world: &World, case: &mut Case) {
         let flow = world.a.flow("udp", local, at);
         case.judge("output", flow.output(&entries), 1, &Expected::Owner(truth));
         case.judge("input", flow.input(&entries), 1, &Expected::Owner(truth));
+    }
+}
+
+/// A server closes its listener, and another process listens on the port before the kernel has freed the closed one.
+fn listener(world: &World, case: &mut Case) {
+    let mut client = world.a.worker();
+    let mut at = world.b.any_port(case.family);
+    let mut servers = [world.b.worker(), world.b.worker()];
+    let mut before = None;
+    for round in 0..6 {
+        let [one, other] = &mut servers;
+        let (server, last) = if round % 2 == 0 { (one, other) } else { (other, one) };
+        let slot = server.socket("tcp", at);
+        server.ask(&format!("set {slot} reuseaddr"));
+        if let Some(slot) = before.take() {
+            last.close(slot);
+        }
+        server.ask(&format!("bind {slot} {at}"));
+        server.ask(&format!("listen {slot}"));
+        at = server.local(slot);
+        before = Some(slot);
+        let from = world.now(&[&world.b]);
+        let (mine, local) = client.connected("tcp", at);
+        let theirs = server.accept(slot);
+        client.close(mine);
+        server.close(theirs);
+        let entries = world.since(&from, &[&world.b]);
+        let flow = world.b.flow("tcp", at, local);
+        case.judge("input", flow.input(&entries), 3, &Expected::Owner(server.truth));
+    }
+}
+
+fn udp_server(world: &World, case: &mut Case) {
+    let mut client = world.a.worker();
+    let mut at = world.b.any_port(case.family);
+    let (theirs, local) = client.bound("udp", world.a.any_port(case.family));
+    let mut servers = [world.b.worker(), world.b.worker()];
+    let mut before = None;
+    for round in 0..6 {
+        let [one, other] = &mut servers;
+        let (server, last) = if round % 2 == 0 { (one, other) } else { (other, one) };
+        let slot = server.socket("udp", at);
+        if let Some(slot) = before.take() {
+            last.close(slot);
+        }
+        at = server.bind(slot, at);
+        before = Some(slot);
+        let from = world.now(&[&world.b]);
+        client.send_to(theirs, 10, at);
+        server.receive(slot, 10);
+        let entries = world.since(&from, &[&world.b]);
+        let flow = world.b.flow("udp", at, local);
+        case.judge("input", flow.input(&entries), 1, &Expected::Owner(server.truth));
     }
 }
 
