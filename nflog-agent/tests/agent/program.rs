@@ -13,7 +13,7 @@ use crate::support::{Netns, wait_for};
 
 /// The binary: in a guest where the harness says, else the one cargo built.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("NFLOG_AGENT_BIN")
+    std::env::var_os("NFLOG_TEST_AGENT")
         .map_or_else(|| env!("CARGO_BIN_EXE_nflog-agent").into(), PathBuf::from)
 }
 

@@ -68,9 +68,10 @@ impl Workload {
         let program = env::current_exe().unwrap();
         let mut command = Command::new(program);
         let cgroup = cgroup2_root().join(format!(
-            "nflog-test-{}-{}-{role}-{}",
+            "nflog-test-{}-{}-{role}-{}-{}",
             std::process::id(),
             netns.inode(),
+            if address.is_ipv4() { "inet" } else { "inet6" },
             address.port()
         ));
         command.args([

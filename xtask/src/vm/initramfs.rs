@@ -120,7 +120,7 @@ pub(crate) fn write(kernel: &Kernel, payload: &Payload, mode: Mode) -> Result<Pa
 fn environment(kernel: &Kernel) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     vec![
-        pair("NFLOG_AGENT_BIN", AGENT_PATH),
+        pair("NFLOG_TEST_AGENT", AGENT_PATH),
         pair("NFLOG_VM", kernel.line.name()),
         pair("RUST_BACKTRACE", "1"),
         pair("TERM", "linux"),

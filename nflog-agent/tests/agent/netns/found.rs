@@ -9,7 +9,7 @@ use crate::support::{Netns, mount, veth, wait_for};
 /// Rounds of appearing and vanishing; a leak of one descriptor per round is far beyond what varies. In a guest, which is emulated,
 /// one takes as long as ten here.
 fn rounds() -> u64 {
-    if std::env::var_os("NFLOG_AGENT_BIN").is_some() {
+    if std::env::var_os("NFLOG_TEST_AGENT").is_some() {
         3
     } else {
         30
