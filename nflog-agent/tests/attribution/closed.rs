@@ -91,7 +91,11 @@ fn listener(world: &World, case: &mut Case) {
     let mut before = None;
     for round in 0..6 {
         let [one, other] = &mut servers;
-        let (server, last) = if round % 2 == 0 { (one, other) } else { (other, one) };
+        let (server, last) = if round % 2 == 0 {
+            (one, other)
+        } else {
+            (other, one)
+        };
         let slot = server.socket("tcp", at);
         server.ask(&format!("set {slot} reuseaddr"));
         if let Some(slot) = before.take() {
@@ -120,7 +124,11 @@ fn udp_server(world: &World, case: &mut Case) {
     let mut before = None;
     for round in 0..6 {
         let [one, other] = &mut servers;
-        let (server, last) = if round % 2 == 0 { (one, other) } else { (other, one) };
+        let (server, last) = if round % 2 == 0 {
+            (one, other)
+        } else {
+            (other, one)
+        };
         let slot = server.socket("udp", at);
         if let Some(slot) = before.take() {
             last.close(slot);
