@@ -38,8 +38,8 @@ pub(crate) use report::Outcome;
 
 /// A test that takes longer is killed; with hardware virtualisation, that is.
 const TEST_DEADLINE: Duration = Duration::from_secs(40);
-/// Guests that run at a time: a guest's tests wait more than they compute.
-const AT_ONCE: usize = 4;
+/// Guests that run at a time: two keep the two processors of a CI machine busy, and four took as long.
+const AT_ONCE: usize = 2;
 /// Tests of what does not depend on the kernel's version: `cargo xtask test` runs them in guests of one line only, because
 /// emulated guests are slow. Of the NFLOG library these are the forms in which a reader is driven; what it reads, and what the
 /// kernel does with its groups, is tested in all.
