@@ -57,7 +57,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     // From here on a signal no longer ends us before the table is removed.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
     let table = Table::install(group)?;
-    println!("rules in table inet {TABLE} log to group {group}; Ctrl-C ends the agent and removes them");
+    eprintln!("rules in table inet {TABLE} log to group {group}; Ctrl-C ends the agent and removes them");
     thread::spawn(move || {
         // A quiet host would show nothing for a while. If even this fails, the agent's own messages say why.
         if let Err(error) = small_talk(group) {

@@ -41,7 +41,7 @@ pub(crate) fn ensure() -> Result<()> {
     let mut requirements = own.map(Requirement::package).to_vec();
     requirements.extend(LIBRARIES);
     packages::ensure(&requirements)?;
-    println!("setup: building bpf-linker {VERSION} for LLVM {llvm}");
+    eprintln!("setup: building bpf-linker {VERSION} for LLVM {llvm}");
     // Unoptimised: what takes its time is LLVM, which is built already.
     run(cargo()
         .args([

@@ -102,7 +102,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         ))
         .into());
     }
-    println!("setup: installing {}", packages.join(" "));
+    eprintln!("setup: installing {}", packages.join(" "));
     run(apt_get().arg("update")).context("cannot fetch the package lists")?;
     run(apt_get()
         .args(["install", "--yes", "--no-install-recommends"])
