@@ -61,18 +61,20 @@ impl OnRuntime {
         };
         // tonic connects through the runtime it is made in.
         let _runtime = runtime.enter();
+        let exporter = Aged::new(max_age);
+        let first: Arc<MetricExporter> = exporter.try_get(Instant::now(), || otlp(config, &way))?;
         Ok(Self {
-            temporality: otlp(config, &way)?.temporality(),
+            temporality: first.temporality(),
             config: config.clone(),
             way,
-            exporter: Aged::new(max_age),
+            exporter,
             runtime: runtime.clone(),
             failing: AtomicBool::new(false),
         })
     }
 
     async fn deliver(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let make = || otlp(&self.config, &self.way).map(Arc::new);
+        let make = || otlp(&self.config, &self.way);
         let exporter = self.exporter.try_get(Instant::now(), make);
         let exporter = exporter.map_err(|error| OTelSdkError::InternalFailure(error.to_string()))?;
         let timeout = self.config.timeout;
@@ -151,7 +153,7 @@ impl HttpClient for OwnClient {
 }
 
 /// The SDK's exporter, set up as for the packets' own.
-fn otlp(config: &OtlpConfig, way: &Way) -> Result<MetricExporter, MetricsError> {
+fn otlp(config: &OtlpConfig, way: &Way) -> Result<Arc<MetricExporter>, MetricsError> {
     let exporter = match way {
         Way::Grpc(connector) => {
             let headers = config.headers.iter().cloned().collect();
@@ -187,7 +189,7 @@ fn otlp(config: &OtlpConfig, way: &Way) -> Result<MetricExporter, MetricsError> 
                 .build()
         }
     };
-    Ok(exporter?)
+    Ok(Arc::new(exporter?))
 }
 
 #[cfg(test)]
