@@ -1,8 +1,10 @@
 //! Cases of what comes after a socket's end: 22, 24 and 26.
 
+use std::mem::swap;
 use std::net::SocketAddr;
 
 use crate::case::{Case, Expected, case};
+use crate::worker::{Slot, Worker};
 use crate::world::World;
 
 case!(22, the_close_and_time_wait, close);
@@ -83,64 +85,61 @@ fn udp_port(world: &World, case: &mut Case) {
     }
 }
 
-/// A server closes its listener, and another process listens on the port before the kernel has freed the closed one.
 fn listener(world: &World, case: &mut Case) {
     let mut client = world.a.worker();
-    let mut at = world.b.any_port(case.family);
-    let mut servers = [world.b.worker(), world.b.worker()];
-    let mut before = None;
-    for round in 0..6 {
-        let [one, other] = &mut servers;
-        let (server, last) = if round % 2 == 0 {
-            (one, other)
-        } else {
-            (other, one)
-        };
-        let slot = server.socket("tcp", at);
-        server.ask(&format!("set {slot} reuseaddr"));
-        if let Some(slot) = before.take() {
-            last.close(slot);
-        }
-        server.ask(&format!("bind {slot} {at}"));
-        server.ask(&format!("listen {slot}"));
-        at = server.local(slot);
-        before = Some(slot);
-        let from = world.now(&[&world.b]);
+    replaced(world, case, "tcp", 3, |server, listener, at| {
         let (mine, local) = client.connected("tcp", at);
-        let theirs = server.accept(slot);
+        let theirs = server.accept(listener);
         client.close(mine);
         server.close(theirs);
-        let entries = world.since(&from, &[&world.b]);
-        let flow = world.b.flow("tcp", at, local);
-        case.judge("input", flow.input(&entries), 3, &Expected::Owner(server.truth));
-    }
+        local
+    });
 }
 
 fn udp_server(world: &World, case: &mut Case) {
     let mut client = world.a.worker();
+    let (mine, local) = client.bound("udp", world.a.any_port(case.family));
+    replaced(world, case, "udp", 1, |server, slot, at| {
+        client.send_to(mine, 10, at);
+        server.receive(slot, 10);
+        local
+    });
+}
+
+/// A server closes its socket, and another process takes the port before the kernel has freed the closed one. `exchange` answers the
+/// client's address.
+fn replaced(
+    world: &World,
+    case: &mut Case,
+    transport: &'static str,
+    at_least: usize,
+    mut exchange: impl FnMut(&mut Worker, Slot, SocketAddr) -> SocketAddr,
+) {
+    let listens = transport == "tcp";
     let mut at = world.b.any_port(case.family);
-    let (theirs, local) = client.bound("udp", world.a.any_port(case.family));
-    let mut servers = [world.b.worker(), world.b.worker()];
+    let (mut server, mut last) = (world.b.worker(), world.b.worker());
     let mut before = None;
-    for round in 0..6 {
-        let [one, other] = &mut servers;
-        let (server, last) = if round % 2 == 0 {
-            (one, other)
-        } else {
-            (other, one)
-        };
-        let slot = server.socket("udp", at);
-        if let Some(slot) = before.take() {
+    for _ in 0..6 {
+        let slot = server.socket(transport, at);
+        if listens {
+            server.ask(&format!("set {slot} reuseaddr"));
+        }
+        if let Some(slot) = before {
             last.close(slot);
         }
-        at = server.bind(slot, at);
-        before = Some(slot);
+        server.ask(&format!("bind {slot} {at}"));
+        if listens {
+            server.ask(&format!("listen {slot}"));
+        }
+        at = server.local(slot);
         let from = world.now(&[&world.b]);
-        client.send_to(theirs, 10, at);
-        server.receive(slot, 10);
+        let local = exchange(&mut server, slot, at);
         let entries = world.since(&from, &[&world.b]);
-        let flow = world.b.flow("udp", at, local);
-        case.judge("input", flow.input(&entries), 1, &Expected::Owner(server.truth));
+        let flow = world.b.flow(transport, at, local);
+        let expected = Expected::Owner(server.truth);
+        case.judge("input", flow.input(&entries), at_least, &expected);
+        before = Some(slot);
+        swap(&mut server, &mut last);
     }
 }
 

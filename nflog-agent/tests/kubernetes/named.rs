@@ -47,22 +47,12 @@ fn a_record_of_a_pod_has_its_uid_first_and_its_names_once_the_api_server_answers
     let container = "5f3c1e0b9a8d7c6b5a493827160f5e4d3c2b1a0918273645f0e1d2c3b4a59687";
     server.put(pod_with("web-5d4f8c7b9-x7k2p", UID, container));
 
-    let path = netns.path().display().to_string();
-    let arguments = [
-        "--group",
-        "7",
-        "--netns",
-        &path,
-        "--output",
-        "json",
-        "--kubernetes-labels",
-        "team",
-    ];
+    let arguments = ["--output", "json", "--kubernetes-labels", "team"];
     let environment = [
         ("KUBECONFIG", config.to_str().unwrap()),
         ("K8S_NODE_NAME", "node-1"),
     ];
-    let mut agent = Agent::start(&arguments, &environment);
+    let mut agent = Agent::on(&netns, &arguments, &environment);
     agent.wait_until_said("forbids it");
     let mut sender = sender(&netns, UID, container, "127.0.0.1:9999");
     let mut bare = send_until(&agent, &mut sender, |record| {

@@ -368,23 +368,12 @@ impl Scene {
         server.put(service("db", ADDRESS));
         let directory = tempfile::tempdir().unwrap();
         let (config, _) = Server::kubeconfig(server.address(), directory.path());
-        let path = netns.path().display().to_string();
-        let mut arguments = vec![
-            "--group",
-            "7",
-            "--netns",
-            &path,
-            "--output",
-            "json",
-            "--container-sockets",
-            "off",
-        ];
-        arguments.extend(more);
+        let arguments = [&["--output", "json", "--container-sockets", "off"], more].concat();
         let environment = [
             ("KUBECONFIG", config.to_str().unwrap()),
             ("K8S_NODE_NAME", "node-1"),
         ];
-        let mut agent = Agent::start(&arguments, &environment);
+        let mut agent = Agent::on(&netns, &arguments, &environment);
         agent.wait_until_said("naming the pods of node node-1: 1 are known");
         Self {
             server,
